@@ -12,6 +12,8 @@ from pydantic import Field
 from tasks import data, training
 from visionflows.datasets.group_rules import parse_group_rule
 from visionflows.datasets.label_rules import parse_label_rule
+from visionflows.errors import SettingsError
+from visionflows.label_sets import is_multi_label
 from visionflows.models.artifact import Model
 from visionflows.models.network import check_trainable
 from visionflows.models.registry import check_name, default_store, read_aliases
@@ -62,7 +64,7 @@ def train(
     rule = parse_label_rule(labels, label_sep, multi_label)
     parse_group_rule(group, rule)
     check_corrections(corrections, corrections_in_validation)
-    settings = settings.resolved()
+    given, settings = settings, settings.resolved(multi_label=None)
     check_gpus(settings.gpus)
     check_trainable(settings.architecture, settings.image_size)
     found = data.fetch(dataset, store, sha256=sha256 or None)
@@ -76,7 +78,10 @@ def train(
         decode_options=settings.decode_options,
         store=store,
     )
-    folder = found.folder
+    folder, has_several = found.folder, is_multi_label(files)
+    settings = given.resolved(has_several)
+    if corrections and has_several:
+        raise SettingsError(f"{corrections[0]}: corrections of several labels cannot be used yet")
     if corrections:
         share = valid_pct if corrections_in_validation else 0
         files, folder = data.correct(files, folder, corrections, store, settings, share)
@@ -92,7 +97,8 @@ def train(
 
 def _measure(model: Model, files: pd.DataFrame, folder: Path, int8: bool) -> Model:
     """Return the model of a checkpoint with the evidence of every step."""
-    model = training.find_label_issues(model, files, folder)
+    if not model.info.multi_label:
+        model = training.find_label_issues(model, files, folder)
     model = training.export_onnx(model)
     model = training.measure_label_agreement(model, files, folder)
     if int8:

@@ -73,9 +73,10 @@ class TrainedModel:
         storage = open_storage(self.location)
         table = pd.DataFrame(read_files_csv(storage))
         table["is_valid"] = table.is_valid == "True"
+        table.attrs["multi_label"] = self.info.multi_label
         dataset = dataset_folder(self.location, self.store)
         folder = images_folder(dataset, self.info.dataset.fingerprint, self.store)
-        record = {"settings": self.settings.resolved().model_dump()}
+        record = {"settings": self.settings.resolved(self.info.multi_label).model_dump()}
         return load_trained_learner(table.assign(status="ok"), folder, storage, record)
 
 

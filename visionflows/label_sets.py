@@ -21,6 +21,13 @@ def join_labels(labels: Iterable[str]) -> str:
     return SEPARATOR.join(sorted({*labels}))
 
 
+def all_classes(texts: Iterable[str], multi_label: bool) -> list[str]:
+    """The sorted classes of the images with these texts in the column `label`."""
+    if not multi_label:
+        return sorted({*texts})
+    return sorted({label for text in texts for label in split_labels(text)})
+
+
 def split_labels(text: str) -> tuple[str, ...]:
     """The labels in a text of `join_labels`."""
     return tuple(text.split(SEPARATOR)) if text else ()

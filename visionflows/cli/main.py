@@ -209,7 +209,9 @@ def score(
     """Score every image in a folder into predictions.csv, one row for each."""
     prepare_prefect()
     if dry_run:
-        _preview(input, model, output or f"{store}/scores/<time>", store, ctx.obj)
+        from visionflows.cli.results import print_preview
+
+        print_preview(input, model, output or f"{store}/scores/<time>", store, ctx.obj)
         return
     from flows.score import score as score_flow
     from visionflows.cli.results import summary_lines
@@ -220,16 +222,6 @@ def score(
     set_stop_hint(RESUMES if output else f"to resume, add --output {output_used}")
     result = score_flow(input, model, output=output_used, store=store, settings=ctx.obj)
     print_summary(*summary_lines(result))
-
-
-def _preview(input: str, model: str, output: str, store: str, settings: Any) -> None:
-    from visionflows.cli.terminal import print_lines
-    from visionflows.inference import open_engine
-    from visionflows.scoring.local_run import LocalRun
-
-    run = LocalRun(input, output, open_engine(model, store, settings), settings, store)
-    for name, value in run.preview().items():
-        print_lines(f"{name:10} {value:,}" if isinstance(value, int) else f"{name:10} {value}")
 
 
 @app.command(
@@ -243,22 +235,20 @@ def predict(
     store: Store = "store",
 ) -> None:
     """Print label, index and probabilities of a few images, as fastai's learn.predict does."""
+    from visionflows.cli.results import prediction_line
     from visionflows.cli.terminal import print_lines
     from visionflows.inference import open_engine
     from visionflows.scoring.predict import predict as predict_rows
 
     settings = ctx.obj.model_copy(update={"batch_size": 1, "workers": 1})
     has_failed = False
-    for row in predict_rows(images, open_engine(model, store, settings)):
+    engine = open_engine(model, store, settings)
+    for row in predict_rows(images, engine):
         if row.status != "ok":
             has_failed = True
             print_lines(f"{row.path}: {row.status}: {row.error}")
             continue
-        index = [*row.probabilities].index(row.label)
-        rounded = [round(value, 4) for value in row.probabilities.values()]
-        is_outlier = row.outlier_score is not None and row.outlier_score > 1
-        suffix = f" outlier (score {row.outlier_score:.2f})" if is_outlier else ""
-        print_lines(f"{row.path}: {(row.label, index, rounded)}{suffix}")
+        print_lines(prediction_line(row, engine.model.info.multi_label))
     raise typer.Exit(int(has_failed))
 
 

@@ -82,12 +82,13 @@ def _classes(info: ModelInfo) -> list[RenderableType]:
         title = f"Classes: {MAX_CLASSES} with the lowest recall, of {len(rows):,}"
         by_recall = sorted(rows, key=lambda row: 1.0 if row.recall is None else row.recall)
         rows = tuple(by_recall[:MAX_CLASSES])
-    numbers = ("images", "precision", "recall")
+    numbers = ("images", "precision", "recall", *["average precision"] * info.multi_label)
     cells = [
         [
             *(row.class_, f"{row.count:,}"),
             _rate(row.precision, row.precision_interval),
             _rate(row.recall, row.recall_interval),
+            *[_rate(row.average_precision)] * info.multi_label,
         ]
         for row in rows
     ]

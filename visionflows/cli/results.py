@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from visionflows.cli.terminal import Rows, parse_facts, print_parts
+from visionflows.cli.terminal import Rows, parse_facts, print_lines, print_parts
 from visionflows.reports.rendering import render
+from visionflows.scoring.predict import Prediction
 from visionflows.scoring.schema import RunResult
 
 
@@ -17,6 +18,32 @@ def summary_lines(run: dict[str, Any]) -> list[str]:
 def evaluation_lines(result: dict[str, Any]) -> list[str]:
     """The metrics, counts and files of an evaluation, one line each."""
     return render("evaluation.txt", **result).splitlines()
+
+
+def prediction_line(found: Prediction, multi_label: bool) -> str:
+    """The label of an image, its index and the probabilities; or all its labels and indices.
+
+    If it has none, its status and why.
+    """
+    if found.status != "ok":
+        return f"{found.path}: {found.status}: {found.error}"
+    known = [*found.probabilities]
+    index: Any = [known.index(label) for label in found.labels]
+    label: Any = [*found.labels] if multi_label else found.label
+    rounded = [round(value, 4) for value in found.probabilities.values()]
+    is_outlier = found.outlier_score is not None and found.outlier_score > 1
+    suffix = f" outlier (score {found.outlier_score:.2f})" if is_outlier else ""
+    return f"{found.path}: {(label, index if multi_label else index[0], rounded)}{suffix}"
+
+
+def print_preview(input: str, model: str, output: str, store: str, settings: Any) -> None:
+    """Print what a scoring run would do."""
+    from visionflows.inference import open_engine
+    from visionflows.scoring.local_run import LocalRun
+
+    run = LocalRun(input, output, open_engine(model, store, settings), settings, store)
+    for name, value in run.preview().items():
+        print_lines(f"{name:10} {value:,}" if isinstance(value, int) else f"{name:10} {value}")
 
 
 def print_demo(folder: Path, result: dict[str, Any]) -> None:

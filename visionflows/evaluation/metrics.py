@@ -80,7 +80,7 @@ def compute_metrics(
     near-duplicates, count as one: they are no independent evidence.
 
     Keys: those of `summary_metrics`, interval (Wilson's 95 % interval of the accuracy), by_class
-    (see `_class_metrics`), and confusion (see `confusions`).
+    (see `class_metrics`), and confusion (see `confusions`).
     """
     counts = votes = count_classes(predicted, targets, len(classes))
     if groups is not None:
@@ -89,13 +89,13 @@ def compute_metrics(
     right, total, independent = counts.right.sum(), counts.actual.sum(), votes.actual.sum()
     return {
         **summary_metrics(counts),
-        **_interval("interval", float(right), float(total), float(independent)),
-        "by_class": _class_metrics(counts, votes, classes),
+        **share_interval("interval", float(right), float(total), float(independent)),
+        "by_class": class_metrics(counts, votes, classes),
         "confusion": confusions(predicted, targets),
     }
 
 
-def _class_metrics(
+def class_metrics(
     counts: ClassCounts, votes: ClassCounts, classes: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Each class with its precision, recall, their Wilson 95 % intervals, and image count.
@@ -108,16 +108,18 @@ def _class_metrics(
         {
             "class": name,
             "precision": right / predicted if predicted else None,
-            **_interval("precision_interval", right, predicted, predicted_votes),
+            **share_interval("precision_interval", right, predicted, predicted_votes),
             "recall": right / actual if actual else None,
-            **_interval("recall_interval", right, actual, actual_votes),
+            **share_interval("recall_interval", right, actual, actual_votes),
             "count": actual,
         }
         for name, right, predicted, actual, predicted_votes, actual_votes in rows
     ]
 
 
-def _interval(key: str, right: float, total: float, independent: float) -> dict[str, list[float]]:
+def share_interval(
+    key: str, right: float, total: float, independent: float
+) -> dict[str, list[float]]:
     """The interval of a share, as of so many independent images; nothing without images."""
     return {key: list(wilson_interval(right / total * independent, independent))} if total else {}
 

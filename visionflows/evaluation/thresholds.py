@@ -6,6 +6,10 @@ are tried downwards, from a strict one to the first that does not show it: among
 order, only the first that should fail can err. A wrong label among the most confident images would
 end that too soon. So several sequences start, each at twice as many images as the one before, and
 share the 5 % (A. Angelopoulos et al., Learn then Test, 2021).
+
+With several labels a photo there is one threshold for all rows. The confidence of a row is that of
+its least certain decision, and it is right if it has all its labels and no other. So a row needs
+review if a single decision is not certain enough.
 """
 
 import csv
@@ -25,7 +29,8 @@ CONFIDENCE = 0.95
 class Predictions(NamedTuple):
     """Predictions for validation images, as arrays (n,).
 
-    `predicted` are indices of classes; `right` says whether each is the label.
+    `predicted` are indices of classes, all 0 with several labels; `right` says whether each is the
+    label, or all labels.
     """
 
     predicted: np.ndarray
@@ -48,7 +53,11 @@ class Thresholds(NamedTuple):
 
 def model_thresholds(model: Model, precision: float, raw: bool) -> Thresholds:
     """The thresholds of a model, by its validation images; `raw` takes uncalibrated confidence."""
-    predictions = read_validation(model.files.read(VALIDATION), model.classes, raw)
+    data = model.files.read(VALIDATION)
+    if model.info.multi_label:
+        found = fit_thresholds(read_validation(data, [], raw), [""], precision)
+        return found._replace(by_class=found.by_class * len(model.classes), together=())
+    predictions = read_validation(data, model.classes, raw)
     return fit_thresholds(predictions, model.classes, precision)
 
 
@@ -67,12 +76,12 @@ def describe_thresholds(found: Thresholds, precision: float) -> str:
 
 
 def read_validation(data: bytes, classes: Sequence[str], raw: bool) -> Predictions:
-    """The predictions in the validation.csv of an artifact."""
+    """The predictions in the validation.csv of an artifact; of several labels without classes."""
     rows = list(csv.DictReader(io.StringIO(data.decode(), newline="")))
     at = {name: index for index, name in enumerate(classes)}
     column = "raw" if raw else "confidence"
     return Predictions(
-        np.array([at[row["predicted"]] for row in rows], int),
+        np.array([at[row["predicted"]] if at else 0 for row in rows], int),
         np.array([float(row[column]) for row in rows]),
         np.array([row["predicted"] == row["label"] for row in rows], bool),
     )

@@ -28,7 +28,8 @@ class Row(NamedTuple):
     """The result of one file: status, error if not ok, probabilities by class.
 
     `label` is the index of the predicted class, -1 if there is none. It is the network's choice,
-    which class weights of the training may have moved from the most probable class.
+    which class weights of the training may have moved from the most probable class. With several
+    labels a photo it stays -1, and `labels` are the sorted indices of its classes, or none.
     `extra_cells` are its EXIF data and its near-duplicate cells, with the settings `exif` and
     `find_duplicates`. `features` are the pooled inputs of the network's head, if requested. An
     `outlier_score` over 1 is an outlier; None if the model detects none.
@@ -43,6 +44,7 @@ class Row(NamedTuple):
     features: np.ndarray | None = None
     outlier_score: float | None = None
     label: int = -1
+    labels: tuple[int, ...] = ()
 
 
 class DecodedBatch(NamedTuple):

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from visionflows.errors import ModelError
 from visionflows.evaluation.calibration import calibrate
+from visionflows.evaluation.label_decisions import calibrate_each, has_labels
 from visionflows.evaluation.outliers import read_detector
 from visionflows.images.decode_options import Decoding
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits
@@ -239,12 +240,25 @@ class Engine(abc.ABC):
         values = iter(() if outputs is None else self._row_values(outputs.head(batch.ok_count)))
         return [row._replace(**next(values)) if row.status == "ok" else row for row in batch.rows]
 
+    def _decide(self, raw: np.ndarray) -> Iterator[dict[str, Any]]:
+        """The probabilities and the label, or labels, of each image."""
+        info, calibration = self.model.info, self.calibration
+        if not info.multi_label:
+            found = calibrate(raw, calibration.temperature, calibration.bias)
+            for one, label in zip(found, raw.argmax(1).tolist(), strict=True):
+                yield {"probabilities": one, "label": label}
+            return
+        calibrated = calibrate_each(raw, info.calibration)
+        for shown, has_label in zip(
+            raw if self.settings.raw else calibrated,
+            has_labels(calibrated, info.decision_thresholds),
+            strict=True,
+        ):
+            yield {"probabilities": shown, "labels": tuple(np.flatnonzero(has_label).tolist())}
+
     def _row_values(self, outputs: Outputs) -> Iterator[dict[str, Any]]:
         """The fields of `Row` that come from the network, for each image."""
-        raw, calibration = outputs.probabilities, self.calibration
-        probabilities = calibrate(raw, calibration.temperature, calibration.bias)
-        for at, one in enumerate(probabilities):
-            values: dict[str, Any] = {"probabilities": one, "label": int(raw[at].argmax())}
+        for at, values in enumerate(self._decide(outputs.probabilities)):
             if outputs.features is not None:
                 features = outputs.features[at]
                 if self.features:

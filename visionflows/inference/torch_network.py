@@ -12,7 +12,7 @@ from torch import nn
 from visionflows.inference.cpu_streams import StreamsEngine, pad_batch
 from visionflows.inference.engine import EngineSettings, Outputs, log
 from visionflows.models.artifact import Model, load_network
-from visionflows.models.network import fold_batch_norm, split_pooling
+from visionflows.models.network import activate, fold_batch_norm, split_pooling
 from visionflows.models.schema import Normalise
 
 LIBRARIES = ("torch", "torchvision")
@@ -33,6 +33,7 @@ class TorchNetwork:
     ):
         self.device, self.chunk = device, batch_size
         self._dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+        self._multi_label = model.info.multi_label
         constants = scale_and_shift(model.info.normalise)
         self._scale, self._shift = (one.to(device) for one in constants)
         self._prepare(cast(nn.Sequential, load_network(model)), compiled)
@@ -63,7 +64,7 @@ class TorchNetwork:
         # NHWC is channels_last. Scale to 0..1 and normalise in two passes.
         images = pixels.permute(0, 3, 1, 2).float().mul_(self._scale).add_(self._shift)
         features = self._pool(self._body(images.to(self._dtype)).float())
-        return self._head(features).softmax(1), features
+        return activate(self._head(features), self._multi_label), features
 
     def _prepare(self, network: nn.Sequential, compiled: bool) -> None:
         """Move the body to the device in its precision, and the head in float32.

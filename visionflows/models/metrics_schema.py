@@ -67,7 +67,8 @@ class Precision(ExtensibleObject):
 class ClassMetrics(ExtensibleObject):
     """Metrics of a class, with Wilson's 95 % intervals.
 
-    Precision is None if nothing was predicted as it, recall if it has no validation image.
+    Precision is None if nothing was predicted as it, recall if it has no validation image. With
+    several labels a photo there is the average precision too, unless recall is None.
     """
 
     class_: str = Field(alias="class")
@@ -75,6 +76,7 @@ class ClassMetrics(ExtensibleObject):
     precision_interval: tuple[float, float] | None = None
     recall: float | None
     recall_interval: tuple[float, float] | None = None
+    average_precision: float | None = None
     count: Count
 
 
@@ -89,12 +91,14 @@ class Bin(ExtensibleObject):
 class Calibration(ExtensibleObject):
     """Calibration: `temperature` divides the logits, and `bias` is then added to them.
 
-    They were fitted on `fitted` validation images. Without class weights there is no bias.
+    They were fitted on `fitted` validation images. Without class weights there is no bias. With
+    several labels a photo the probability of a class is the sigmoid of scale * logit + bias.
     Expected calibration errors and bins are of `tested` images, each with a calibration fitted on
     others. `why` says why there is no calibration.
     """
 
     temperature: Deviation = 1.0
+    scale: tuple[Deviation, ...] = ()  # by class
     bias: tuple[FiniteFloat, ...] = ()  # by class
     fitted: Count = 0
     tested: Count = 0
@@ -103,6 +107,11 @@ class Calibration(ExtensibleObject):
     bins_raw: tuple[Bin, ...] = ()
     bins: tuple[Bin, ...] = ()
     why: str = ""
+
+    @property
+    def changes_probabilities(self) -> bool:
+        """Whether calibrated probabilities differ from the network's."""
+        return self.temperature != 1 or bool(self.scale)
 
 
 class Outliers(ExtensibleObject):
@@ -130,6 +139,10 @@ class Metrics(ExtensibleObject):
 
     `confusion` has actual class, predicted class and images of each pair of classes that has some.
     It is known while a model is published, and is in confusion.csv, not in model.json.
+
+    With several labels a photo, `accuracy` is the share of images with all their labels and no
+    other (exact match). `confusion` then counts images that lack the first class and got the second
+    one instead, or have a class right, and `together` images with both classes.
     """
 
     error_rate: float
@@ -137,9 +150,17 @@ class Metrics(ExtensibleObject):
     interval: tuple[float, float] | None = None  # Wilson's 95 % interval of the accuracy
     balanced_accuracy: float = math.nan
     macro_f1: float = math.nan
+    micro_f1: float = math.nan
+    mean_average_precision: float = math.nan
     by_class: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[Count, Count, Count], ...] = Field((), exclude=True)
+    together: tuple[tuple[Count, Count, Count], ...] = Field((), exclude=True)
     valid_loss: float | None = None
+
+    @property
+    def of_several_labels(self) -> bool:
+        """Whether the images have several labels."""
+        return math.isfinite(self.mean_average_precision)
 
 
 class TestMetrics(ExtensibleObject):

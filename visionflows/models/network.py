@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from visionflows.errors import SettingsError, one_line
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 # `fastai`: its create_head, with a hidden layer. `linear`: mean pooling and one linear layer.
@@ -177,6 +178,11 @@ def linear_head(features: int, classes: int, *, pool: bool) -> "nn.Sequential":
 
     pooling = [nn.AdaptiveAvgPool2d(1), nn.Flatten()] if pool else []
     return nn.Sequential(*pooling, nn.Linear(features, classes))
+
+
+def activate(logits: "torch.Tensor", multi_label: bool) -> "torch.Tensor":
+    """The probabilities of logits (n, classes): of each class by itself, or of one of them."""
+    return logits.sigmoid() if multi_label else logits.softmax(1)
 
 
 def fold_batch_norm(network: "nn.Module") -> "nn.Module":

@@ -8,7 +8,14 @@ import re
 from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat, field_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    field_validator,
+    model_validator,
+)
 
 from visionflows.images.decode_options import ColorProfiles, Decode, DecodeOptions, Decoding
 from visionflows.images.resize import ResizeMethod
@@ -49,6 +56,9 @@ def _check_file_name(name: str) -> str:
 
 
 FileName = Annotated[str, AfterValidator(_check_file_name)]
+
+
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Normalise(ExtensibleObject):
@@ -132,6 +142,8 @@ class Epoch(ExtensibleObject):
     accuracy: float = math.nan
     balanced_accuracy: float = math.nan
     macro_f1: float = math.nan
+    micro_f1: float = math.nan
+    mean_average_precision: float = math.nan
     seconds: float = 0.0
 
 
@@ -140,8 +152,10 @@ class CandidateMetrics(ExtensibleObject):
 
     name: str
     error_rate: float
-    balanced_accuracy: float
+    balanced_accuracy: float = math.nan
     macro_f1: float
+    micro_f1: float = math.nan
+    mean_average_precision: float = math.nan
     log_loss: float
 
 
@@ -188,7 +202,11 @@ class Training(ExtensibleObject):
 
 
 class NetworkInfo(VersionedJson):
-    """The part of model.json that engines need: the network, its input and its outputs."""
+    """The part of model.json that engines need: the network, its input and its outputs.
+
+    A `multi_label` network has a probability for each class by itself. An image gets the labels
+    whose calibrated probability is at least that of `decision_thresholds` (by class).
+    """
 
     model_config = ConfigDict(extra="allow")
     VERSION = 1
@@ -198,6 +216,8 @@ class NetworkInfo(VersionedJson):
     architecture: str
     head: Head = "fastai"
     classes: list[str] = Field(min_length=1)
+    multi_label: bool = False
+    decision_thresholds: tuple[Share, ...] = ()
     image_size: int = Field(ge=1, le=4096)
     resize: ResizeMethod
     decode: Decode
@@ -226,6 +246,17 @@ class NetworkInfo(VersionedJson):
         if count > 1:
             raise ValueError(f"{name!r} is there {count} times")
         return classes
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        """Thresholds and scales are those of each class of a multi-label network."""
+        wanted, scale = len(self.classes) if self.multi_label else 0, ()  # type: int, Any
+        if self.calibration:
+            scale = self.calibration.scale
+        for name, found in (("decision_thresholds", self.decision_thresholds), ("scale", scale)):
+            if len(found) not in (0, wanted):
+                raise ValueError(f"{name}: {len(found)} values, but needs {wanted}")
+        return self
 
 
 class ModelInfo(NetworkInfo):

@@ -37,6 +37,8 @@ LEARNT = 5  # runs after which a warning is trusted: earlier ones may have been 
 
 def read_validation_baseline(model: Model, raw: bool = False) -> Histograms | None:
     """Histograms of labels and confidence (uncalibrated if `raw`) in validation.csv, if any."""
+    if model.info.multi_label:
+        return None
     try:
         found = read_validation(model.files.read(VALIDATION), model.classes, raw)
     except (OSError, KeyError, TypeError, ValueError, csv.Error, StorageError) as error:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from visionflows.evaluation.metrics import Confusion
+from visionflows.models.metrics_schema import Metrics
 
 CONFUSED_PAIRS = 20
 MATRIX_CLASSES = 40  # of a larger matrix only the most frequent confusions are shown
@@ -36,6 +37,25 @@ def _matrix(confusion: Confusion, classes: int) -> list[list[int]]:
     """A row for each actual class, of the images predicted as each class."""
     counts = {(actual, predicted): images for actual, predicted, images in confusion}
     return [[counts.get((row, column), 0) for column in range(classes)] for row in range(classes)]
+
+
+def label_pairs(metrics: Metrics, classes: Sequence[str]) -> dict[str, Any]:
+    """The values `confused` and `together` of a page on several labels a photo.
+
+    Both have pairs of classes with their images, most first, and the share of a class that they
+    are: of the missed one, or of the rarer one.
+    """
+    sizes = [row.count for row in metrics.by_class]
+    confused = [(a, b, images, sizes[a]) for a, b, images in metrics.confusion if a != b]
+    together = [(a, b, images, min(sizes[a], sizes[b])) for a, b, images in metrics.together]
+    return {"confused": _named(confused, classes), "together": _named(together, classes)}
+
+
+def _named(
+    pairs: Sequence[tuple[int, int, int, int]], classes: Sequence[str]
+) -> list[tuple[str, str, int, float]]:
+    first = sorted(pairs, key=lambda pair: -pair[2])[:CONFUSED_PAIRS]
+    return [(classes[a], classes[b], images, images / size) for a, b, images, size in first]
 
 
 def _confused_pairs(

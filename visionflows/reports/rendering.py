@@ -14,7 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from visionflows.escaping import printable, utf8
-from visionflows.reports.metrics import LEFT_OUT, confusion_values
+from visionflows.reports.metrics import LEFT_OUT, confusion_values, label_pairs
 
 _FOLDER = Path(__file__).parent
 
@@ -48,7 +48,8 @@ def _load_template(name: str) -> jinja2.Template:
     )
     environment.globals["css"] = Markup((_FOLDER / "style.css").read_text("utf-8"))
     environment.globals |= {"describe": describe, "describe_lines": describe_lines}
-    environment.globals |= {"confusion_values": confusion_values, "reasons_left_out": LEFT_OUT}
+    environment.globals |= {"confusion_values": confusion_values, "label_pairs": label_pairs}
+    environment.globals |= {"reasons_left_out": LEFT_OUT}
     environment.filters |= _FILTERS
     return environment.get_template(name)
 
@@ -104,6 +105,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "decimals": lambda value: "–" if value is None else f"{value:.3f}",
     "time": lambda text: f"{datetime.datetime.fromisoformat(text):%-d %B %Y, %H:%M %Z}",
     "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
+    "capitalized": lambda text: f"{text[:1].upper()}{text[1:]}",
     "jpeg": lambda data: _data_url("jpeg", data),
     "picture": _embed_picture,
 }

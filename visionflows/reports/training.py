@@ -4,22 +4,25 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from visionflows.label_sets import split_labels
 from visionflows.models.schema import Epoch, LearningRates, ModelInfo
 from visionflows.reports.charts import LineChart
 from visionflows.reports.links import Link
 from visionflows.reports.rendering import describe, format_count, render
 
-_CURVES = (
-    ("Loss", ("train_loss", "valid_loss"), (0.0,)),
-    ("Error rate and accuracy", ("error_rate", "accuracy"), (0.0, 1.0)),
-)
+_LOSS = ("Loss", ("train_loss", "valid_loss"), (0.0,))
+_CURVES = {  # by whether a photo has several labels
+    False: (_LOSS, ("Error rate and accuracy", ("error_rate", "accuracy"), (0.0, 1.0))),
+    True: (_LOSS, ("Average precision and F1", ("mean_average_precision", "micro_f1"), (0.0, 1.0))),
+}
 _SKIPPED = 5  # points at the end of lr_find, where the loss diverges; fastai's plot skips them too
 
 
 class TopLoss(NamedTuple):
     """A misclassified validation image; `picture` and `heat_map` (Grad-CAM) are JPEGs.
 
-    `probability` is that of the predicted class. `heat_map` is empty if it is unknown.
+    `probability` is that of the predicted class. `heat_map` is empty if it is unknown. With several
+    labels, `mistake` is the class of the most confident wrong one, given or missed.
     """
 
     path: str
@@ -28,6 +31,12 @@ class TopLoss(NamedTuple):
     probability: float
     picture: bytes
     heat_map: bytes
+    mistake: str = ""
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether the mistake is a label that the model did not give."""
+        return self.mistake in split_labels(self.label)
 
 
 def render_training_report(
@@ -86,7 +95,7 @@ def draw_curves(model: ModelInfo) -> list[LineChart]:
             description=_describe_curves(title, epochs, names),
             dashes=[at for at in unfrozen[:1] if at],
         )
-        for title, names, bounds in _CURVES
+        for title, names, bounds in _CURVES[model.multi_label]
     ]
     if model.training.lr_find and len(model.training.lr_find.losses) > _SKIPPED:
         charts.append(_draw_learning_rates(model.training.lr_find))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from visionflows.escaping import printable, utf8
 from visionflows.images import exif
 from visionflows.inference.decoding import Row
+from visionflows.inference.labels import label_and_confidence
 from visionflows.scoring.schema import JobSettings
 from visionflows.storage.name_encoding import encode_name
 
@@ -41,28 +42,28 @@ def format_row(row: Row, classes: Sequence[str], settings: JobSettings) -> list[
     if row.status != "ok" or row.probabilities is None:
         return [path, row.status, "", "", printable(row.error), *[""] * (columns - len(COLUMNS))]
     values = row.probabilities
-    best = row.label
+    label, confidence = label_and_confidence(row, classes)
     probabilities = [f"{value:.6f}" for value in values.tolist()]  # float32 has seven digits
     order = (-values).argsort(kind="stable")[: settings.top]
     top = [cell for index in order for cell in (classes[index], probabilities[index])]
     scored = settings.outliers and row.outlier_score is not None
     score = [f"{row.outlier_score:.4f}"] if scored else []
     outlier = bool(score) and float(score[0]) > 1
-    flags = map(str, _flags(best, float(probabilities[best]), outlier, settings))
+    flags = map(str, _flags(row, f"{confidence:.6f}", outlier, settings))
     last = [*row.extra_cells, *score, *flags]
     if outlier and settings.reject_outliers:
         blank = [""] * (len(probabilities) + len(top))
         return [path, "outlier", "", "", _OUTLIER.format(score[0]), *blank, *last]
-    return [path, "ok", classes[best], probabilities[best], "", *probabilities, *top, *last]
+    return [path, "ok", label, f"{confidence:.6f}", "", *probabilities, *top, *last]
 
 
-def _flags(best: int, confidence: float, outlier: bool, settings: JobSettings) -> Iterator[bool]:
+def _flags(row: Row, confidence: str, outlier: bool, settings: JobSettings) -> Iterator[bool]:
     """The values of `flag_columns`."""
     if settings.outliers:
         yield outlier
     if settings.thresholds:
-        threshold = settings.thresholds[best]
-        yield outlier or threshold is None or confidence < threshold
+        threshold = settings.thresholds[row.label]  # of several labels all share one
+        yield outlier or threshold is None or float(confidence) < threshold
 
 
 def csv_line(cells: Iterable[str]) -> bytes:

@@ -14,13 +14,22 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from visionflows.datasets.fetch import Dataset
 from visionflows.datasets.label_rules import LabelRule, label_rows, parse_label_rule
 from visionflows.errors import ModelError, SettingsError
 from visionflows.evaluation.metrics import confusion_csv
 from visionflows.images.formats import ImageFilter
 from visionflows.inference.engine import Engine
-from visionflows.inference.evaluate import Evaluated, Labelled, evaluate, measure, prediction
+from visionflows.inference.evaluate import (
+    Evaluated,
+    Labelled,
+    evaluate,
+    label_arrays,
+    measure,
+    prediction,
+)
 from visionflows.models.artifact import Model, read_files_csv
 from visionflows.models.metrics_schema import EvaluationResult
 from visionflows.reports.evaluation import render_evaluation
@@ -101,13 +110,31 @@ def evaluation_csv(model: Model, results: Iterable[Evaluated]) -> bytes:
     rows = []
     for image, row, status, error in results:
         predicted, confidence = prediction(model, row)
-        shown = f"{confidence:.6f}" if predicted else ""
+        shown = "" if row.probabilities is None else f"{confidence:.6f}"
         rows.append((image.path, status, image.label, predicted, shown, error))
     return pd.DataFrame(rows, columns=HEADER).to_csv(index=False, lineterminator="\r\n").encode()
 
 
+def _top_label_losses(model: Model, folder: Path, results: list[Evaluated]) -> list[TopLoss]:
+    """The images with the most confident wrong decisions of several labels, with their photos."""
+    decided, wanted, probabilities = label_arrays(model, results)
+    certain = np.where(decided, probabilities, 1 - probabilities) * (decided != wanted)
+    source, losses = LocalStorage(folder), []
+    for at in np.argsort(-certain.max(1), kind="stable")[:TOP_LOSSES].tolist():
+        image, worst = results[at].image, int(certain[at].argmax())
+        if certain[at, worst] and (photo := read_thumbnail(source, image.path)):
+            predicted, _ = prediction(model, results[at].row)
+            confidence, mistake = float(certain[at, worst]), model.classes[worst]
+            losses.append(
+                TopLoss(image.path, image.label, predicted, confidence, photo, b"", mistake)
+            )
+    return losses
+
+
 def _top_losses(model: Model, folder: Path, results: Iterable[Evaluated]) -> list[TopLoss]:
     """The most confident wrong labels, with their photos."""
+    if model.info.multi_label:
+        return _top_label_losses(model, folder, [*results])
     predictions = [(result.image, *prediction(model, result.row)) for result in results]
     wrong = [one for one in predictions if one[1] != one[0].label]
     source = LocalStorage(folder)

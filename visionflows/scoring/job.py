@@ -130,7 +130,7 @@ def _optional_settings(engine: AnyEngine, settings: ScoreSettings) -> dict[str, 
         "exif": settings.exif,
         "find_duplicates": settings.find_duplicates,
         "decode": engine.info.overrides_decoding and settings.decode,
-        "raw": settings.raw and calibration is not None and calibration.temperature != 1,
+        "raw": settings.raw and calibration is not None and calibration.changes_probabilities,
         "outliers": _detects_outliers(model, settings.reject_outliers),
         "reject_outliers": settings.reject_outliers,
     }

@@ -150,7 +150,9 @@ class Merge:
 
 def describe_model(model: Model) -> schema.RunModel:
     """A model as run.json names it."""
-    same = model.info.model_dump(include={"name", "version", "architecture", "image_size"})
+    names = {"name", "version", "architecture", "image_size"}
+    names |= {"multi_label"} if model.info.multi_label else set()
+    same = model.info.model_dump(include=names)
     return schema.RunModel(
         **same,
         classes=model.classes,

@@ -8,6 +8,7 @@ from visionflows.evaluation.gradcam import heat_maps
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import pixels
 from visionflows.inference.openvino import feature_maps
+from visionflows.label_sets import split_labels
 from visionflows.models.artifact import Model
 from visionflows.reports.scoring import Sample, Samples, collect_samples
 from visionflows.reports.thumbnails import draw_heat_map, read_content
@@ -22,11 +23,12 @@ def explain_samples(run: RunResult, model: Model, source: Storage, output: Stora
     samples = collect_samples(run, source, output)
     if run.counts.ok < MIN_FILES_FOR_HEAT_MAPS:
         return samples
-    shown = samples.least_certain
+    shown = [one for one in samples.least_certain if one.label]
     opened = {one: _read_pixels(model, source, one.path) for one in shown}
     images = {one: image for one, image in opened.items() if image is not None}
     drawn = _draw_heat_maps(model, images)
-    explained = [dataclasses.replace(one, heat_map=drawn.get(one, b"")) for one in shown]
+    least = samples.least_certain
+    explained = [dataclasses.replace(one, heat_map=drawn.get(one, b"")) for one in least]
     return dataclasses.replace(samples, least_certain=explained)
 
 
@@ -47,10 +49,12 @@ def _draw_heat_maps(model: Model, images: dict[Sample, np.ndarray]) -> dict[Samp
     features = feature_maps(model, np.stack([*images.values()])) if images else None
     if features is None:
         return {}
-    labels = [model.classes.index(sample.label) for sample in images]
+    several = model.info.multi_label  # of several labels, the first is explained
+    names = [split_labels(one.label)[0] if several else one.label for one in images]
+    labels = [*map(model.classes.index, names)]
     weights = safetensors.numpy.load(model.files.read("weights.safetensors"))
     head = {name: array for name, array in weights.items() if name.startswith("1.")}
-    maps = heat_maps(features, head, labels)
+    maps = heat_maps(features, head, labels, several)
     if maps is None:
         return {}
     return {

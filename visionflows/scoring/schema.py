@@ -93,6 +93,7 @@ class RunModel(JsonObject):
     version: str
     architecture: str
     classes: list[str]
+    multi_label: bool = Field(False, description="Whether a photo gets several labels, or none")
     image_size: Count
     digest: str
     storage: str = Field(description="Location of the model artifact")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
+from fastai.data.block import CategoryBlock, DataBlock, MultiCategoryBlock, TransformBlock
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.transforms import ColReader, ColSplitter, IntToFloatTensor, Normalize
 from fastai.torch_core import default_device
@@ -29,6 +29,7 @@ from visionflows.images.downscaled_cache import DownscaledCache
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_with_profile
 from visionflows.images.pillow import no_pixel_limit
+from visionflows.label_sets import SEPARATOR, all_classes, is_multi_label
 from visionflows.storage.name_encoding import decode_name, encode_name
 from visionflows.storage.prefetch import prefetch
 from visionflows.system import cores, decoder_count
@@ -63,12 +64,14 @@ def make_dataloaders(
     resize = SeededResize(settings.image_size, settings.resize)
     open_row = OpenRow(os.fspath(folder), settings, downscaled_cache(settings.decode_options))
     normalise = Normalize.from_stats(*normalisation(settings.architecture))
+    multi_label = is_multi_label(table)
+    make_block = MultiCategoryBlock if multi_label else CategoryBlock
     block = DataBlock(
         blocks=(
             TransformBlock(type_tfms=open_row, batch_tfms=IntToFloatTensor),
-            CategoryBlock(vocab=list(classes or sorted(usable.label.unique()))),
+            make_block(vocab=list(classes or all_classes(usable.label, multi_label))),
         ),
-        get_y=ColReader("label"),
+        get_y=ColReader("label", label_delim=SEPARATOR if multi_label else None),
         splitter=ColSplitter("is_valid"),
         item_tfms=resize,
         batch_tfms=[*_augmentations(settings), normalise],

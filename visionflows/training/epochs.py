@@ -181,7 +181,7 @@ class EpochMonitor(Callback):  # type: ignore[misc]  # fastai has no types
         """Whether an epoch is the best so far. One that trains only the head never is."""
         if row["phase"] == "frozen":
             return False
-        loss = Candidate.of_epoch(row).loss(self.schedule.settings.metric)
+        loss = Candidate.of_epoch(row).loss(self.schedule.settings.deciding_metric)
         is_best = loss < self.best
         self.since_best = 0 if is_best else self.since_best + 1
         self.best = loss if is_best else self.best

@@ -139,6 +139,7 @@ def _as_model(learn: "Learner", storage: LocalStorage) -> Model:
             "version": "0",
             **settings.network_fields,
             "classes": list(learn.dls.vocab),
+            "multi_label": learn.multi_label,
             "normalise": {"mean": mean, "std": std},
         },
         strict=False,

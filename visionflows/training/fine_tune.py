@@ -13,6 +13,7 @@ import pandas as pd
 from visionflows.datasets.file_table import fingerprint
 from visionflows.errors import TrainError
 from visionflows.hashing import sha256_of
+from visionflows.label_sets import is_multi_label
 from visionflows.storage.local import LocalStorage
 from visionflows.system import cores
 from visionflows.training import torch_random_lock
@@ -49,7 +50,7 @@ def fine_tune(
     Raises TrainError if a batch of two does not fit into GPU memory, if the loss is not finite,
     or if a worker process of a distributed training dies.
     """
-    started, settings = time.monotonic(), settings.resolved()
+    started, settings = time.monotonic(), settings.resolved(is_multi_label(table))
     snapshots = snapshots or checkpoint
     fitting = _fitting_batch(table, settings, snapshots)
     settings = settings.model_copy(update={"batch_size": fitting.read() or settings.batch_size})
@@ -100,6 +101,7 @@ def _train(*arguments: Any) -> tuple["Learner", dict[str, Any]]:
         "mixed_precision": learn.mixed_precision,
         "history": [*trained.history],
         "selection": trained.selection,
+        **({"thresholds": [*trained.thresholds]} if trainer.multi_label else {}),
         "summary": summary,
     }
 

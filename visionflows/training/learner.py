@@ -15,12 +15,14 @@ from fastai.callback import fp16, schedule  # noqa: F401 (they give Learner fine
 from fastai.callback.mixup import MixUp
 from fastai.layers import AdaptiveConcatPool2d
 from fastai.learner import Learner
-from fastai.losses import CrossEntropyLossFlat
-from fastai.metrics import AccumMetric, accuracy, error_rate
+from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat
+from fastai.metrics import AccumMetric, ActivationType, accuracy, error_rate
 from fastai.torch_core import set_seed
 from fastai.vision.learner import create_head, default_split, model_meta, vision_learner
 
+from visionflows.evaluation.label_metrics import LABEL_METRICS, label_summary
 from visionflows.evaluation.metrics import count_classes, summary_metrics
+from visionflows.label_sets import is_multi_label
 from visionflows.models import network
 from visionflows.training.class_weights import class_weights
 from visionflows.training.dataloaders import make_dataloaders
@@ -52,17 +54,19 @@ def make_learner(
             loaders,
             normalize=False,  # make_dataloaders normalises
             pretrained=settings.pretrained != "none",
-            metrics=epoch_metrics(),
+            metrics=epoch_metrics(is_multi_label(table)),
             **_architecture_options(settings, len(loaders.vocab)),
         )
-    learn.settings = settings
+    learn.settings, learn.multi_label = settings, is_multi_label(table)
     if settings.head == "linear":
         _use_linear_head(learn)
     return learn
 
 
-def epoch_metrics() -> list[Any]:
-    """fastai's metrics that every epoch is measured with."""
+def epoch_metrics(multi_label: bool) -> list[Any]:
+    """fastai's metrics of every epoch; with several labels their thresholds are 0.5."""
+    if multi_label:
+        return [*map(_label_metric, LABEL_METRICS)]
 
     def metric(name: str) -> AccumMetric:
         def measure(predicted: np.ndarray, targets: np.ndarray) -> float:
@@ -74,19 +78,31 @@ def epoch_metrics() -> list[Any]:
     return [error_rate, accuracy, metric("balanced_accuracy"), metric("macro_f1")]
 
 
+def _label_metric(name: str) -> AccumMetric:
+    def measure(scores: np.ndarray, targets: np.ndarray) -> float:
+        return label_summary(scores >= 0.5, targets > 0, scores)[name]
+
+    options = {"activation": ActivationType.Sigmoid, "flatten": False, "to_np": True}
+    return AccumMetric(measure, name=name, **options)
+
+
 def prepare_training(learn: Learner, settings: TrainSettings) -> None:
     """Give a learner the loss, the weight decay and the callbacks of the settings.
 
     `learn.mixed_precision` then names its precision.
     """
-    of_classes = class_weights(learn.dls.train.items.label, learn.dls.vocab, settings.balance)
-    weights = torch.tensor(of_classes, dtype=torch.float32)
-    options = {"weight": weights.to(learn.dls.device)} if settings.balance != "none" else {}
-    learn.loss_func = CrossEntropyLossFlat(label_smoothing=settings.label_smoothing or 0, **options)
+    learn.loss_func = BCEWithLogitsLossFlat() if learn.multi_label else _class_loss(learn, settings)
     learn.wd = settings.weight_decay
     if settings.mixup:
         learn.add_cb(MixUp(settings.mixup))
     learn.mixed_precision = enable_mixed_precision(learn, settings)
+
+
+def _class_loss(learn: Learner, settings: TrainSettings) -> CrossEntropyLossFlat:
+    of_classes = class_weights(learn.dls.train.items.label, learn.dls.vocab, settings.balance)
+    weights = torch.tensor(of_classes, dtype=torch.float32)
+    options = {"weight": weights.to(learn.dls.device)} if settings.balance != "none" else {}
+    return CrossEntropyLossFlat(label_smoothing=settings.label_smoothing or 0, **options)
 
 
 def _use_linear_head(learn: Learner) -> None:

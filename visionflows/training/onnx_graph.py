@@ -12,8 +12,8 @@ from onnx import numpy_helper
 from torch import nn
 
 from visionflows.inference.torch_network import scale_and_shift
-from visionflows.models.network import split_pooling
-from visionflows.models.schema import NetworkInfo, Normalise
+from visionflows.models.network import activate, split_pooling
+from visionflows.models.schema import NetworkInfo
 from visionflows.training import torch_random_lock
 
 OPSET = 18
@@ -37,7 +37,7 @@ def onnx_bytes(network: nn.Sequential, info: NetworkInfo) -> bytes:
         with torch_random_lock, warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                _PixelNetwork(network, info.normalise).eval(),
+                _PixelNetwork(network, info).eval(),
                 (pixels,),
                 input_names=["pixels"],
                 output_names=list(OUTPUTS),
@@ -78,18 +78,19 @@ class _PixelNetwork(nn.Module):
     scale: torch.Tensor
     shift: torch.Tensor
 
-    def __init__(self, network: nn.Sequential, normalise: Normalise):
+    def __init__(self, network: nn.Sequential, info: NetworkInfo):
         super().__init__()
+        self.multi_label = info.multi_label
         self.body, head = network
         self.pool, self.head = split_pooling(cast("nn.Sequential", head))
-        for name, value in zip(("scale", "shift"), scale_and_shift(normalise), strict=True):
+        for name, value in zip(("scale", "shift"), scale_and_shift(info.normalise), strict=True):
             self.register_buffer(name, value)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         images = pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift
         features = self.pool(self.body(images))
         logits = self.head(features)
-        return logits.softmax(1), logits, features
+        return activate(logits, self.multi_label), logits, features
 
 
 def _without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -8,8 +8,8 @@ import pandas as pd
 from visionflows.datasets import file_table
 from visionflows.datasets.fetch import Dataset
 from visionflows.datasets.table_notes import TEST, table_notes
-from visionflows.evaluation.thresholds import fit_thresholds, read_validation
-from visionflows.models.artifact import VALIDATION
+from visionflows.evaluation.thresholds import model_thresholds
+from visionflows.models.artifact import Model
 from visionflows.models.registry import new_version, publish
 from visionflows.models.schema import ModelInfo, is_name
 from visionflows.reports.training import render_training_report
@@ -25,8 +25,8 @@ from visionflows.training.settings import TrainSettings
 
 PRECISIONS = (0.9, 0.95, 0.98, 0.99)  # the report gives the share below their thresholds
 _SETTINGS = ("recipe", "metric", "balance", "epochs", "augment", "keep", "patience")
-_NOT_METRICS = ("skipped_plots", "calibration")
-_NOT_TRAINING = ("settings", "classes", "normalise", "summary")
+_NOT_METRICS = ("skipped_plots", "calibration", "decision_thresholds")
+_NOT_TRAINING = ("settings", "classes", "normalise", "summary", "thresholds")
 
 
 def build_model_info(
@@ -39,7 +39,7 @@ def build_model_info(
     metrics: dict[str, Any],
 ) -> ModelInfo:
     """Return model.json without the digests of files, which publishing adds."""
-    settings = TrainSettings(**record["settings"]).resolved()
+    settings = TrainSettings(**record["settings"]).resolved("thresholds" in record)
     skipped = metrics.get("skipped_plots", {})
     info = {
         "schema_version": ModelInfo.VERSION,
@@ -48,6 +48,7 @@ def build_model_info(
         **settings.network_fields,
         "pretrained": settings.pretrained,
         "classes": record["classes"],
+        **_label_fields(metrics),
         "normalise": record["normalise"],
         "labels": labels,
         **files.attrs.get("label_options", {}),
@@ -67,6 +68,12 @@ def build_model_info(
         ],
     }
     return ModelInfo.model_validate(info, strict=False)
+
+
+def _label_fields(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a model that gives several labels."""
+    thresholds = metrics.get("decision_thresholds")
+    return {"multi_label": True, "decision_thresholds": thresholds} if thresholds else {}
 
 
 def _dataset(data: Dataset, files: pd.DataFrame) -> dict[str, Any]:
@@ -104,8 +111,8 @@ def publish_model(
     storage = LocalStorage(checkpoint)
     _begin(storage, open_storage(store).sub(f"models/{info.name}"), info.version)
     plots = {path.stem: path.read_bytes() for path in sorted(checkpoint.glob("pictures/*.png"))}
-    validation = read_validation(storage.read(VALIDATION), info.classes, raw=False)
-    shares = [(one, fit_thresholds(validation, info.classes, one).share) for one in PRECISIONS]
+    model = Model(storage, info)
+    shares = [(one, model_thresholds(model, one, raw=False).share) for one in PRECISIONS]
     issues = read_label_issues(checkpoint)
     page = render_training_report(info, plots, summary, read_top_losses(storage), shares, issues)
     storage.write("report.html", page.encode())

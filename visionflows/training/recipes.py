@@ -10,7 +10,9 @@ Import this module inside functions only, as fastai takes seconds to import.
 """
 
 import dataclasses
+import functools
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,10 +21,18 @@ from fastai.learner import Learner
 
 from visionflows.datasets.split import same_side_ids
 from visionflows.errors import TrainError
+from visionflows.evaluation.label_decisions import fit_decision_thresholds, sigmoid
+from visionflows.label_sets import indicators
 from visionflows.storage.local import LocalStorage
 from visionflows.training.class_weights import class_weights
 from visionflows.training.features import frozen_features, read_features, write_features
-from visionflows.training.linear_probe import LinearProbe, Sample, choose_strength, fit_probe
+from visionflows.training.linear_probe import (
+    LinearProbe,
+    Sample,
+    choose_strength,
+    fit_probe,
+    out_of_fold,
+)
 from visionflows.training.selection import METRICS, Candidate, Selection, split_for_selection
 from visionflows.training.trainer import Trained, Trainer
 
@@ -59,11 +69,12 @@ def _fastai(trainer: Trainer) -> Trained:
     trained = trainer.fit(learn, table, "final", keep_best=chooses)
     if not chooses:
         return trained
+    thresholds = _thresholds_of_best(trained)
     unfrozen = [row for row in trained.history if row["phase"] == "unfrozen"]
     candidates = [Candidate.of_epoch(row) for row in unfrozen]
-    selection = Selection(settings.metric, int(table.is_valid.sum()), candidates)
+    selection = Selection(settings.deciding_metric, int(table.is_valid.sum()), candidates)
     selection.why = f"{selection.best.name} is the best unfrozen epoch"
-    return dataclasses.replace(trained, selection=selection.as_dict())
+    return dataclasses.replace(trained, selection=selection.as_dict(), thresholds=thresholds)
 
 
 def _probe(trainer: Trainer) -> Trained:
@@ -72,7 +83,7 @@ def _probe(trainer: Trainer) -> Trained:
     strength = choose_strength(sample)
     log.info("linear probe: C %g, chosen by cross-validation", strength)
     _set_head(learn, fit_probe(sample, strength, len(trainer.classes)))
-    return Trained(learn)
+    return Trained(learn, thresholds=_probe_thresholds(sample, strength))
 
 
 def _auto(trainer: Trainer) -> Trained:
@@ -90,35 +101,57 @@ def _auto(trainer: Trainer) -> Trained:
     classes = len(trainer.classes)
     probe = fit_probe(fitting, strength, classes)
     candidate = Candidate.of_probe(probe.logits(held_out.features), held_out.targets)
-    selection = Selection(settings.metric, len(held_out.targets), [candidate])
-    values = ", ".join(f"{name} {candidate.metrics[name]:.4f}" for name in METRICS)
+    selection = Selection(settings.deciding_metric, len(held_out.targets), [candidate])
+    names = [name for name in METRICS if name in candidate.metrics]
+    values = ", ".join(f"{name} {candidate.metrics[name]:.4f}" for name in names)
     log.info("linear probe (C %g): %s on %d selection images", strength, values, selection.images)
     final = fit_probe(sample, strength, classes)
+    publish_probe = functools.partial(_with_probe, learn, final, sample, strength, selection)
     errors = round(candidate.metrics["error_rate"] * selection.images)
     if errors < MIN_ERRORS:
         selection.why = (
             f"the linear probe has {errors} errors on {selection.images} selection images; "
             f"fine-tuning can be shown to be better only if there are {MIN_ERRORS} or more"
         )
-        return _with_probe(learn, final, selection)
+        return publish_probe()
     tuned = _fine_tune(trainer.stage(FEATURES_DONE, SELECTION_DONE), parts, probe)
     selection.candidates += [Candidate.of_epoch(row) for row in tuned.history]
     if selection.best is candidate:
         selection.why = "no epoch of the fine-tuning is better than the linear probe"
-        return _with_probe(learn, final, selection)
+        return publish_probe()
+    thresholds = _thresholds_of_best(tuned)
     selection.why = f"{selection.best.name} of the fine-tuning is better than the linear probe"
     if is_selection.mean() > MAX_LACKING:
         epoch = selection.candidates.index(selection.best)
         log.info("fine-tuning again, on all training images, for %d epochs", epoch)
         tuned = _fine_tune(trainer.stage(SELECTION_DONE, 1), trainer.table, final, epoch)
     log.info("%s", selection.why)
-    return dataclasses.replace(tuned, selection=selection.as_dict())
+    return dataclasses.replace(tuned, selection=selection.as_dict(), thresholds=thresholds)
 
 
-def _with_probe(learn: Learner, probe: LinearProbe, selection: Selection) -> Trained:
+def _with_probe(
+    learn: Learner, probe: LinearProbe, sample: Sample, strength: float, selection: Selection
+) -> Trained:
     log.info("%s", selection.why)
     _set_head(learn, probe)
-    return Trained(learn, selection=selection.as_dict())
+    thresholds = _probe_thresholds(sample, strength)
+    return Trained(learn, selection=selection.as_dict(), thresholds=thresholds)
+
+
+def _probe_thresholds(sample: Sample, strength: float) -> Sequence[float]:
+    """The decision thresholds of several labels, chosen by cross-validation; else none."""
+    logits = out_of_fold(sample, strength) if sample.targets.ndim > 1 else None
+    return () if logits is None else fit_decision_thresholds(sigmoid(logits), sample.targets)
+
+
+def _thresholds_of_best(trained: Trained) -> Sequence[float]:
+    """The decision thresholds of several labels, chosen on the selection images; else none."""
+    learn = trained.learn
+    if not learn.multi_label:
+        return ()
+    with learn.no_bar(), learn.no_logging():
+        probabilities, targets = learn.get_preds(ds_idx=1)
+    return fit_decision_thresholds(probabilities.numpy(), targets.numpy() > 0)
 
 
 def _fine_tune(
@@ -150,9 +183,12 @@ def _training_sample(trainer: Trainer, learn: Learner) -> Sample:
     if features is None:
         features = frozen_features(learn, images, trainer.folder, checkpoint, report)
         write_features(checkpoint, images, features, trainer.settings)
+    groups, is_train = same_side_ids(images).to_numpy(), ~images.is_valid.to_numpy(bool)
+    if trainer.multi_label:
+        targets = indicators(list(images.label), trainer.classes)
+        return Sample(features, targets, groups, np.ones(len(images))).at(is_train)
     index = {name: at for at, name in enumerate(trainer.classes)}
     targets = images.label.map(index).to_numpy()
-    groups, is_train = same_side_ids(images).to_numpy(), ~images.is_valid.to_numpy(bool)
     weights = class_weights(images.label[is_train], trainer.classes, trainer.settings.balance)
     return Sample(features, targets, groups, weights[targets]).at(is_train)
 

@@ -14,7 +14,9 @@ import pandas as pd
 
 from visionflows.datasets.group_split import draw_groups
 from visionflows.datasets.split import near_duplicate_ids
+from visionflows.evaluation.label_metrics import label_log_losses, label_summary
 from visionflows.evaluation.metrics import count_classes, log_losses, summary_metrics
+from visionflows.label_sets import by_class, is_multi_label
 from visionflows.training.settings import Metric
 
 log = logging.getLogger("visionflows.recipes")
@@ -34,15 +36,22 @@ class Candidate:
 
     @classmethod
     def of_probe(cls, logits: np.ndarray, targets: np.ndarray) -> "Candidate":
-        """The linear probe with these logits (n, classes) for images of these classes (n,)."""
-        counts = count_classes(logits.argmax(1), targets, logits.shape[1])
-        loss = float(log_losses(logits, targets).mean()) if len(targets) else 0.0
-        return cls(PROBE, {**summary_metrics(counts), "log_loss": loss})
+        """The linear probe with these logits (n, classes) for images of these classes.
+
+        `targets` are (n,), or with several labels bool (n, classes).
+        """
+        if targets.ndim == 2:
+            metrics, losses = label_summary(logits >= 0, targets, logits), label_log_losses
+        else:
+            counts = count_classes(logits.argmax(1), targets, logits.shape[1])
+            metrics, losses = summary_metrics(counts), log_losses
+        loss = float(losses(logits, targets).mean()) if len(targets) else 0.0
+        return cls(PROBE, {**metrics, "log_loss": loss})
 
     @classmethod
     def of_epoch(cls, row: dict[str, Any]) -> "Candidate":
         """The candidate of an epoch, by its row of the history."""
-        metrics = {name: row[name] for name in METRICS}
+        metrics = {name: row[name] for name in METRICS if name in row}
         return cls(f"epoch {row['epoch'] + 1}", {**metrics, "log_loss": row["valid_loss"]})
 
     def loss(self, metric: Metric) -> tuple[float, bool, float]:
@@ -88,15 +97,18 @@ def split_for_selection(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     from sklearn.model_selection import StratifiedGroupKFold
 
     usable = table[(table.status == "ok") & ~table.is_valid.astype(bool)].reset_index(drop=True)
-    parts = min(max(PARTS, len(usable) // MAX_IMAGES), int(usable.label.value_counts().max()))
+    several, has_groups = is_multi_label(usable), bool((usable.group != "").any())
+    images = int(by_class(usable).label.value_counts().max())
+    parts = min(max(PARTS, len(usable) // MAX_IMAGES), images)
     chosen = np.zeros(len(usable), bool)
-    if (usable.group != "").any():
+    if has_groups or (several and parts > 1):
         chosen = draw_groups(usable, 1 / parts, seed).to_numpy().copy()
-        if not chosen.any():
+        if has_groups and not chosen.any():
             log.warning("note: selection images share groups with training images: all are in one")
     if parts > 1 and not chosen.any():
         folds = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than parts
             chosen[next(folds.split(usable, usable.label, near_duplicate_ids(usable)))[1]] = True
-    return usable.assign(is_valid=chosen & usable.label.isin(set(usable.label[~chosen])))
+    known = several | usable.label.isin(set(usable.label[~chosen]))  # stratification sees to it
+    return usable.assign(is_valid=chosen & known)

@@ -11,9 +11,16 @@ from visionflows.images.resize import ResizeMethod
 from visionflows.models.network import Head
 
 Recipe = Literal["auto", "probe", "fastai"]
-Metric = Literal["error_rate", "balanced_accuracy", "macro_f1"]
+Metric = Literal[
+    "error_rate", "balanced_accuracy", "macro_f1", "micro_f1", "mean_average_precision"
+]
 Balance = Literal["none", "sqrt", "full"]
 Augment = Literal["none", "light", "default", "strong"]
+# The metrics of a model that gives one label, or several (True); the first is the default.
+METRICS: dict[bool, tuple[Metric, ...]] = {
+    False: ("error_rate", "balanced_accuracy", "macro_f1"),
+    True: ("mean_average_precision", "micro_f1", "macro_f1"),
+}
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -31,9 +38,10 @@ class TrainSettings(BaseModel):
     """`auto`: a linear probe, then fine-tuning from it, and the better of both is published.
     `probe`: only the linear probe. `fastai`: fine_tune, as in fastai's tutorial. Default: auto with
     pretrained weights, else fastai."""
-    metric: Metric = "error_rate"
+    metric: Metric | None = None
     """Decides which candidate of a training is published, and whether a retrained model is
-    promoted."""
+    promoted. One label a photo: `error_rate` (the default), `balanced_accuracy` or `macro_f1`;
+    several: `mean_average_precision` (the default), `micro_f1` or `macro_f1`."""
     balance: Balance = "none"
     """Weigh images of rare classes more: `full` gives every class the same weight, `sqrt` is
     between `full` and `none`."""
@@ -58,7 +66,8 @@ class TrainSettings(BaseModel):
     flip: bool = True
     """Also mirror images at random, left and right."""
     label_smoothing: float | None = Field(None, ge=0, lt=1)
-    """Share of each label that is spread over all classes. Default 0.1 with recipe auto, else 0."""
+    """Share of each label that is spread over all classes. Default 0.1 with recipe auto, else 0;
+    always 0 with several labels a photo."""
     mixup: float = Field(0, ge=0, le=10)
     """Blend pairs of images (fastai's MixUp, its alpha); 0: never."""
     weight_decay: float = Field(0.01, ge=0, le=10)
@@ -119,14 +128,21 @@ class TrainSettings(BaseModel):
         }
 
     @property
+    def deciding_metric(self) -> Metric:
+        """The metric, or the default of one label a photo as long as none is given."""
+        return self.metric or METRICS[False][0]
+
+    @property
     def lr_mult(self) -> float:
         """How many times slower the first layers learn: fastai's 100; 1 without pretrained."""
         return 1 if self.pretrained == "none" else 100
 
-    def resolved(self) -> Self:
+    def resolved(self, multi_label: bool | None = False) -> Self:
         """These settings with the defaults of their recipe instead of None.
 
-        Raises SettingsError if they contradict each other.
+        `multi_label`, whether a photo has several labels, is None as long as that is unknown: then
+        `metric` and `label_smoothing` stay as given. Raises SettingsError if settings contradict
+        each other.
         """
         from_scratch, recipe = self.pretrained == "none", self._recipe
         if recipe != "fastai" and from_scratch:
@@ -146,9 +162,31 @@ class TrainSettings(BaseModel):
             "epochs": 4 if recipe == "auto" else 1,
             "freeze_epochs": 1 if recipe == "fastai" and not from_scratch else 0,
             "lr": 3e-4 if recipe == "auto" else 2e-3,
-            "label_smoothing": 0.1 if recipe == "auto" else 0.0,
             # Stopping early chooses too.
             "keep": "best" if recipe == "auto" or self.patience else "last",
         }
+        if multi_label is not None:
+            self._check_labels(multi_label)
+            defaults |= {
+                "metric": METRICS[multi_label][0],
+                "label_smoothing": 0.1 if recipe == "auto" and not multi_label else 0.0,
+            }
         missing = {key: value for key, value in defaults.items() if getattr(self, key) is None}
         return self.model_copy(update={**missing, "color_profiles": self.color_conversion})
+
+    def _check_labels(self, multi_label: bool) -> None:
+        """Raises SettingsError if a setting has no meaning for one label, or several, a photo."""
+        labels, known = "several labels" if multi_label else "one label", METRICS[multi_label]
+        if self.metric and self.metric not in known:
+            wanted = f"{', '.join(known[:-1])} or {known[-1]}"
+            raise SettingsError(f"metric {self.metric}: with {labels} a photo, give {wanted}")
+        if multi_label and self.balance != "none":
+            raise SettingsError(
+                f"balance {self.balance}: with several labels a photo each class has its own "
+                "decision threshold instead; leave it out"
+            )
+        if multi_label and self.label_smoothing:
+            raise SettingsError(
+                f"label_smoothing {self.label_smoothing}: with several labels a photo there is no "
+                "share to spread over the other classes; leave it out"
+            )

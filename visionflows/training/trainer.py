@@ -19,6 +19,7 @@ from fastai.learner import Learner
 
 from visionflows.datasets.file_table import fingerprint
 from visionflows.hashing import sha256_of
+from visionflows.label_sets import all_classes, is_multi_label
 from visionflows.training.distributed.launch import images_per_worker, train_on_workers
 from visionflows.training.distributed.worker import TrainingJob
 from visionflows.training.epoch_snapshots import SNAPSHOT, Note, SnapshotFile
@@ -36,7 +37,8 @@ class Trained:
     """A learner with its final weights, and the record of how it got them.
 
     `history` has a row per epoch, `rate` is their base learning rate, and `curve` gave that rate. A
-    linear probe has none of these.
+    linear probe has none of these. With several labels, `thresholds` are those of each class, of
+    probabilities that are not calibrated.
     """
 
     learn: Learner
@@ -44,6 +46,7 @@ class Trained:
     rate: float = 0.0
     curve: dict[str, Any] | None = None
     selection: dict[str, Any] | None = None
+    thresholds: Sequence[float] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +66,12 @@ class Trainer:
     @functools.cached_property
     def classes(self) -> list[str]:
         """The sorted labels of the usable images."""
-        return sorted(self.table[self.table.status == "ok"].label.unique())
+        return all_classes(self.table[self.table.status == "ok"].label, self.multi_label)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image has several labels."""
+        return is_multi_label(self.table)
 
     def stage(self, start: float, end: float) -> "Trainer":
         """The same trainer, whose progress is a part of the whole, between two shares."""

@@ -19,12 +19,14 @@ from visionflows.evaluation.metrics import compute_metrics, confusion_csv
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image
 from visionflows.images.resize import resize_image
+from visionflows.label_sets import SEPARATOR
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
 from visionflows.training import torch_random_lock
 from visionflows.training.class_weights import class_weights
-from visionflows.training.evidence.top_losses import write_top_losses
+from visionflows.training.evidence.label_validation import measure_labels
+from visionflows.training.evidence.top_losses import WrongLabel, write_top_losses
 from visionflows.training.pretrained_weights import normalisation
 from visionflows.training.settings import TrainSettings
 
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("visionflows.evaluate")
 
 SELFCHECK_IMAGES = 8
+METRICS_LOGGED = {
+    False: ("error_rate", "accuracy"),
+    True: ("mean_average_precision", "micro_f1", "accuracy"),
+}
 
 
 def evaluate_checkpoint(
@@ -56,30 +62,29 @@ def evaluate_checkpoint(
         with learn.no_bar(), learn.no_logging():
             predictions, targets, losses = learn.get_preds(ds_idx=1, with_loss=True)
             probabilities, targets = predictions.numpy(), targets.numpy()
-            metrics, confidence = _measure(learn, probabilities, targets, storage)
+            measure = measure_labels if learn.multi_label else _measure
+            metrics, wrong = measure(learn, probabilities, targets, storage)
             metrics["valid_loss"] = float(losses.mean())
             plots, skipped = draw_image_grids(learn, losses)
             for name, png in plots.items():
                 storage.write(f"pictures/{name}.png", png)
-            predicted = probabilities.argmax(1)
-            write_top_losses(learn, folder, predicted, confidence, targets, storage)
+            write_top_losses(learn, folder, wrong, storage)
             write_selfcheck(learn, table, folder, storage)
         if skipped:
             metrics["skipped_plots"] = skipped
         storage.write("evaluation.json", json.dumps(metrics, indent=2).encode())
         if export_fastai:
             _export_fastai(learn, storage.root)
-    log.info(
-        "validation: error rate %.4f, accuracy %.4f on %d images",
-        *(metrics["error_rate"], metrics["accuracy"], len(targets)),
-    )
+    names = METRICS_LOGGED[learn.multi_label]
+    found = ", ".join(f"{name.replace('_', ' ')} {metrics[name]:.4f}" for name in names)
+    log.info("validation: %s on %d images", found, len(targets))
     return metrics
 
 
 def _measure(
     learn: "Learner", probabilities: np.ndarray, targets: np.ndarray, storage: LocalStorage
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Return the metrics, with the calibration, and the confidence of each label (n,).
+) -> tuple[dict[str, Any], list[WrongLabel]]:
+    """Return the metrics, with the calibration, and the wrong labels, most confident first.
 
     Writes confusion.csv, and validation.csv, in which near-duplicates are one image.
     """
@@ -95,7 +100,12 @@ def _measure(
     arrays = (each[first] for each in (targets, probabilities, calibrated))
     storage.write("validation.csv", validation_csv([*valid.path[first]], classes, *arrays))
     confidence = calibrated[np.arange(len(predicted)), predicted]
-    return {**metrics, "calibration": calibration}, confidence
+    order = np.argsort(-confidence, kind="stable")
+    wrong = [
+        WrongLabel(at, classes[targets[at]], classes[predicted[at]], predicted[at], confidence[at])
+        for at in order[predicted[order] != targets[order]].tolist()
+    ]
+    return {**metrics, "calibration": calibration}, wrong
 
 
 def validation_csv(
@@ -129,6 +139,8 @@ def load_trained_learner(
 
     settings = TrainSettings(**record["settings"]).model_copy(update={"pretrained": "none"})
     learn = make_learner(table, folder, settings)
+    if learn.multi_label and (thresholds := record.get("thresholds")):
+        learn.loss_func.thresh = torch.tensor(thresholds)  # with which fastai shows labels
     learn.model.load_state_dict(load(storage.read("weights.safetensors")))
     learn.model.to(memory_format=torch.channels_last)  # oneDNN's convolutions are faster
     return learn
@@ -179,18 +191,19 @@ def _export_fastai(learn: "Learner", checkpoint: Path) -> None:
     fastai builds it from images that it opens but does not keep. The self-check images serve,
     because Pillow alone may not open some of the training images.
     """
-    from fastai.data.block import CategoryBlock, DataBlock
+    from fastai.data.block import CategoryBlock, DataBlock, MultiCategoryBlock
     from fastai.data.transforms import ColReader, ColSplitter, Normalize
     from fastai.learner import Learner
-    from fastai.metrics import accuracy, error_rate
+    from fastai.metrics import accuracy, accuracy_multi, error_rate
     from fastai.vision.augment import Resize
     from fastai.vision.data import ImageBlock
 
-    settings = learn.settings
+    settings, several = learn.settings, learn.multi_label
+    make_block = MultiCategoryBlock if several else CategoryBlock
     block = DataBlock(
-        blocks=(ImageBlock, CategoryBlock(vocab=list(learn.dls.vocab))),
+        blocks=(ImageBlock, make_block(vocab=list(learn.dls.vocab))),
         get_x=ColReader("path"),
-        get_y=ColReader("label"),
+        get_y=ColReader("label", label_delim=SEPARATOR if several else None),
         splitter=ColSplitter("is_valid"),
         item_tfms=Resize(settings.image_size, method=settings.resize),
         batch_tfms=[Normalize.from_stats(*normalisation(settings.architecture))],
@@ -199,7 +212,6 @@ def _export_fastai(learn: "Learner", checkpoint: Path) -> None:
     rows = pd.DataFrame({"path": files * 2, "label": learn.dls.vocab[0]})
     rows["is_valid"] = rows.index >= len(files)
     loaders = block.dataloaders(rows, bs=learn.dls.bs, num_workers=0)
-    plain = Learner(
-        loaders.cpu(), learn.model.cpu(), loss_func=learn.loss_func, metrics=[error_rate, accuracy]
-    )
+    metrics = [accuracy_multi] if several else [error_rate, accuracy]
+    plain = Learner(loaders.cpu(), learn.model.cpu(), loss_func=learn.loss_func, metrics=metrics)
     plain.export(checkpoint.absolute() / "export.pkl")

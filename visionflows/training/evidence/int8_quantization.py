@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from visionflows.errors import one_line
+from visionflows.evaluation.label_decisions import calibrate_each, has_labels
 from visionflows.inference import Engine, EngineSettings, make_engine
 from visionflows.inference.openvino import (
     import_openvino,
@@ -143,7 +144,15 @@ class _TrainingImages:
     def label_agreement(self, network: Any, batches: Iterable[np.ndarray]) -> tuple[float, None]:
         """The share of images with the label of float32; NNCF's validation function."""
         exact = self.float32_engine.probabilities
-        same = [network(batch)[0].argmax(1) == exact(batch).argmax(1) for batch in batches]
+        info = self.float32_engine.model.info
+
+        def labels(probabilities: np.ndarray) -> np.ndarray:
+            if not info.multi_label:
+                return np.asarray(probabilities.argmax(1, keepdims=True))
+            calibrated = calibrate_each(probabilities, info.calibration)
+            return has_labels(calibrated, info.decision_thresholds)
+
+        same = [(labels(network(batch)[0]) == labels(exact(batch))).all(1) for batch in batches]
         return float(np.concatenate(same).mean()), None
 
 

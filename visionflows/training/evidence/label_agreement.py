@@ -6,7 +6,7 @@ trained and scored with the same decoding: its agreement says what `--decode ful
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import pandas as pd
 
+from visionflows.evaluation.label_decisions import calibrate_each, has_labels
 from visionflows.images.decode_options import ENOUGH
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.inference.precision_policy import (
@@ -23,7 +24,7 @@ from visionflows.inference.precision_policy import (
     supports,
 )
 from visionflows.models.artifact import Model, load_network
-from visionflows.models.network import split_pooling
+from visionflows.models.network import activate, split_pooling
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("visionflows.agreement")
 
 FastPrecision = Literal["bfloat16", "int8"]
-NEAR_TIE = 0.1  # a disagreement is a near tie if the two best classes were this close
+# A disagreement is a near tie if the two best classes were this close; with several labels, if the
+# changed one was this close to its threshold.
+NEAR_TIE = 0.1
 MAX_IMAGES = 2000  # enough for four disagreements; more would make publishing slow
 MAX_DECODED = 400  # images that are decoded both ways; full decoding is slow
 
@@ -54,7 +57,8 @@ def measure_label_agreement(
     faster network was made with them. Returns a part of `precision` in model.json: see `Agreement`.
     """
     device: Literal["auto", "cpu"] = "cpu" if precision == "int8" else "auto"
-    settings = EngineSettings(precision="float32", device=device, raw=True)
+    info = model.info
+    settings = EngineSettings(precision="float32", device=device, raw=not info.multi_label)
     exact_engine = make_engine(model, settings)
     kernel = exact_engine.kernels.get(precision, "")
     if not kernel:
@@ -66,7 +70,7 @@ def measure_label_agreement(
     fast = fast_engine.predict_files(images, names)
     _, exact_rows, fast_rows = common_rows(names, exact, fast, len(model.classes))
     result = {
-        **compare_probabilities(exact_rows, fast_rows, precision),
+        **compare_probabilities(exact_rows, fast_rows, precision, info.decision_thresholds),
         "trained_on": int((~sample.is_valid.astype(bool)).sum()),
         "device": "cuda" if kernel.startswith("cuda") else "cpu",
         "kernel": kernel,
@@ -90,7 +94,10 @@ def _known_probabilities(model: Model, sample: pd.DataFrame) -> dict[str, np.nda
     head = split_pooling(cast("nn.Sequential", cast("nn.Sequential", load_network(model))[1]))[1]
     with torch.inference_mode():
         logits = head(torch.from_numpy(np.stack([*features.values()])))
-    return dict(zip(map(decode_name, features), logits.softmax(1).numpy(), strict=True))
+    found = activate(logits, model.info.multi_label).numpy()
+    if model.info.multi_label:
+        found = calibrate_each(found, model.info.calibration)
+    return dict(zip(map(decode_name, features), found, strict=True))
 
 
 def sample_images(files: pd.DataFrame) -> pd.DataFrame:
@@ -104,12 +111,16 @@ def sample_images(files: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_probabilities(
-    exact: np.ndarray, fast: np.ndarray, precision: str = "bfloat16"
+    exact: np.ndarray,
+    fast: np.ndarray,
+    precision: str = "bfloat16",
+    thresholds: Sequence[float] = (),
 ) -> dict[str, Any]:
-    """Return the fields of `Agreement` from two (images, classes) arrays of probabilities."""
-    ordered = np.sort(exact, axis=1)
-    margin = ordered[:, -1] - ordered[:, -2]
-    differs = exact.argmax(1) != fast.argmax(1)
+    """Return the fields of `Agreement` from two (images, classes) arrays of probabilities.
+
+    With several labels `thresholds` are those of the classes.
+    """
+    differs, margin = _label_changes(exact, fast, thresholds)
     images, disagreements = len(exact), int(differs.sum())
     far = int((differs & (margin > NEAR_TIE)).sum())
     is_supported = supports(images, disagreements) and not far
@@ -123,6 +134,18 @@ def compare_probabilities(
         "auto": precision if is_supported else "float32",
         **({} if is_supported else {"why": _reason(images, disagreements, far)}),
     }
+
+
+def _label_changes(
+    exact: np.ndarray, fast: np.ndarray, thresholds: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return whether each image gets another label, or other labels, and how clear it was (n,)."""
+    if not thresholds:
+        ordered = np.sort(exact, axis=1)
+        return exact.argmax(1) != fast.argmax(1), ordered[:, -1] - ordered[:, -2]
+    changed = has_labels(exact, thresholds) != has_labels(fast, thresholds)
+    margin = np.where(changed, np.abs(exact - np.array(thresholds)), 0.0)
+    return changed.any(1), margin.max(1)
 
 
 def _reason(images: int, disagreements: int, far: int) -> str:
@@ -159,7 +182,8 @@ def measure_decode_agreement(
     if not names:
         return {"images": 0, "disagreements": 0, "largest_difference": 0.0, "mean_difference": 0.0}
     common, full, scaled = predict_full_and_scaled(model, LocalStorage(folder), names)
-    disagreements, difference = (full.argmax(1) != scaled.argmax(1)).sum(), np.abs(full - scaled)
+    changes, _ = _label_changes(full, scaled, model.info.decision_thresholds)
+    disagreements, difference = changes.sum(), np.abs(full - scaled)
     largest = float(difference.max(initial=0.0))
     log.info(
         "%d large images decoded downscaled and in full: %d labels differ, probabilities by up to "

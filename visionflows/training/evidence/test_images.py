@@ -11,9 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from visionflows.datasets.table_notes import TEST, UNKNOWN_CLASS
+from visionflows.datasets.table_notes import TEST, UNKNOWN_CLASS, UNLABELLED
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.inference.evaluate import Evaluated, Labelled, evaluate, measure
+from visionflows.label_sets import split_labels
 from visionflows.models.artifact import Model
 
 log = logging.getLogger("visionflows.evaluate")
@@ -21,7 +22,7 @@ log = logging.getLogger("visionflows.evaluate")
 
 def has_test_images(files: pd.DataFrame) -> bool:
     """Return whether a file table has test images with a label."""
-    return bool((files.is_test & (files.label != "")).any())
+    return bool((files.is_test & (files.status != UNLABELLED)).any())
 
 
 def evaluate_test(model: Model, files: pd.DataFrame, folder: Path) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def evaluate_test(model: Model, files: pd.DataFrame, folder: Path) -> dict[str, 
     """
     tests = files[files.is_test]
     labelled = tests.status.isin([TEST, UNKNOWN_CLASS])
-    known = labelled & tests.label.isin(model.classes)
+    known = labelled & _knows(model, tests.label)
     counts = Counter(tests.status.mask(labelled, UNKNOWN_CLASS)[~known])
     trained_groups = set(files.group[files.status == "ok"]) - {""}
     is_new = ~tests.group.isin(trained_groups)
@@ -51,6 +52,12 @@ def evaluate_test(model: Model, files: pd.DataFrame, folder: Path) -> dict[str, 
         *(metrics["error_rate"], metrics["accuracy"], *metrics["interval"], counts["ok"]),
     )
     return {"counts": dict(counts), **measured}
+
+
+def _knows(model: Model, labels: "pd.Series[str]") -> "pd.Series[bool]":
+    if not model.info.multi_label:
+        return labels.isin(model.classes)
+    return labels.map(lambda text: {*model.classes}.issuperset(split_labels(text))).astype(bool)
 
 
 def _evaluate(

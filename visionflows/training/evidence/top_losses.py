@@ -5,8 +5,9 @@ They are only for the report, and not part of the artifact.
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -29,32 +30,42 @@ MAX_IMAGES = 12
 _JSON = "top_losses/top_losses.json"
 
 
+class WrongLabel(NamedTuple):
+    """A wrong label of a validation image, by the number of that.
+
+    `label` and `predicted` are the labels as texts. `class_` is the index of the wrong one, and
+    `probability` is that of the mistake: of the class, or of its absence.
+    """
+
+    image: int
+    label: str
+    predicted: str
+    class_: int
+    probability: float
+
+
 def write_top_losses(
-    learn: "Learner",
-    folder: str | Path,
-    predicted: np.ndarray,
-    confidence: np.ndarray,
-    targets: np.ndarray,
-    checkpoint: LocalStorage,
+    learn: "Learner", folder: str | Path, wrong: Sequence[WrongLabel], checkpoint: LocalStorage
 ) -> None:
     """Write the images with wrong labels to top_losses/, most confident first, 12 at most.
 
-    `predicted` classes, their `confidence` and the `targets`, each (n,), are those of the learner's
-    validation images in `folder`. Images that can no longer be read are left out.
+    `wrong` is in that order, of the learner's validation images in `folder`. Images that can no
+    longer be read are left out.
     """
-    paths, vocab = list(learn.dls.valid.items.path), learn.dls.vocab
-    order = np.argsort(-confidence, kind="stable")
-    wrong = order[predicted[order] != targets[order]][:MAX_IMAGES].tolist()
-    read = {index: _read_pixels(learn, Path(folder) / decode_name(paths[index])) for index in wrong}
-    images = {index: image for index, image in read.items() if image is not None}
-    maps = _heat_maps(learn, [*images.values()], [int(predicted[index]) for index in images])
+    paths = list(learn.dls.valid.items.path)
+    first = {one.image: one for one in reversed(wrong)}  # an image is shown once
+    shown = [one for one in wrong if first[one.image] is one][:MAX_IMAGES]
+    read = {one: _read_pixels(learn, Path(folder) / decode_name(paths[one.image])) for one in shown}
+    images = {one: image for one, image in read.items() if image is not None}
+    maps = _heat_maps(learn, [*images.values()], [int(one.class_) for one in images])
     rows = []
-    for number, (index, image) in enumerate(images.items()):
+    for number, (one, image) in enumerate(images.items()):
         checkpoint.write(f"top_losses/{number}.jpg", encode_pixels(image))
         if maps is not None:
             checkpoint.write(f"top_losses/{number}-heat.jpg", draw_heat_map(image, maps[number]))
-        labels = (vocab[each[index]] for each in (targets, predicted))
-        rows.append([paths[index], *labels, float(confidence[index])])
+        mistake = learn.dls.vocab[one.class_] if learn.multi_label else ""
+        row = [paths[one.image], one.label, one.predicted, float(one.probability), mistake]
+        rows.append(row)
     checkpoint.write(_JSON, json.dumps(rows).encode())
 
 
@@ -64,7 +75,8 @@ def read_top_losses(checkpoint: LocalStorage) -> list[TopLoss]:
     for number, row in enumerate(json.loads(checkpoint.read(_JSON))):
         image, heat = (f"top_losses/{number}{suffix}.jpg" for suffix in ("", "-heat"))
         heat_map = checkpoint.read(heat) if checkpoint.exists(heat) else b""
-        found.append(TopLoss._make([*row, checkpoint.read(image), heat_map]))
+        *values, mistake = row
+        found.append(TopLoss._make([*values, checkpoint.read(image), heat_map, mistake]))
     return found
 
 
@@ -93,4 +105,4 @@ def _heat_maps(
     with torch.inference_mode():
         features = network[0](inputs.to(learn.dls.device)).float().cpu().numpy()
     head = {f"1.{name}": value.cpu().numpy() for name, value in network[1].state_dict().items()}
-    return heat_maps(features, head, predicted)
+    return heat_maps(features, head, predicted, learn.multi_label)

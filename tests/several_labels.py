@@ -1,0 +1,33 @@
+"""Images with several labels, and a model that gives them, shared by tests."""
+
+import csv
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from conftest import CLASSES, LEARNING, SMALL, shape
+from PIL import Image
+
+from visionflows.label_sets import join_labels
+
+
+def write_pairs(folder: Path, each: int, first_seed: int = 0) -> Path:
+    """`each` images of every pair of shapes, side by side, and labels.csv; one is no shape."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    rows = []
+    for seed in range(first_seed, first_seed + each):
+        for left, right in product(("", *CLASSES), repeat=2):
+            path = f"images/{left}-{right}-{seed}.png"
+            rng = np.random.default_rng(seed)
+            empty = Image.new("RGB", (40, 40), tuple(rng.integers(60, 200, 3).tolist()))
+            parts = [shape(one, seed) if one else empty for one in (left, right)]
+            Image.fromarray(np.hstack([*map(np.asarray, parts)])).save(folder / path)
+            rows.append((path, join_labels(filter(None, (left, right)))))
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label"), *rows])
+    return folder
+
+
+# Enough to learn the shapes, on squashed images, as a crop would show one of the two.
+OPTIONS = SMALL | LEARNING | {"epochs": 15, "resize": "squish", "augment": "none", "seed": 1}
+SOURCE = {"labels": "csv:labels.csv", "label_sep": ";"}
