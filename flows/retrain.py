@@ -11,6 +11,7 @@ from pydantic import Field
 from flows.score import score
 from flows.train import train
 from tasks import promotion
+from visionflows.datasets.label_rules import Missing
 from visionflows.models.registry import default_store
 from visionflows.orchestration import artifacts, parameters
 from visionflows.orchestration.steps import flow
@@ -46,6 +47,7 @@ def retrain(
     corrections_in_validation: Annotated[bool, parameters.CORRECTIONS_IN_VALIDATION] = False,
     label_sep: Annotated[str, parameters.LABEL_SEP] = "",
     multi_label: Annotated[bool | None, parameters.MULTI_LABEL] = None,
+    missing: Annotated[Missing, parameters.MISSING] = "error",
     settings: Annotated[TrainSettings, parameters.TRAINING] = DEFAULTS,
 ) -> dict[str, Any]:
     """The new version, whether it was promoted, the reason, and the comparison.
@@ -61,6 +63,7 @@ def retrain(
         corrections_in_validation=corrections_in_validation and bool(corrections),
         label_sep=label_sep,
         multi_label=multi_label,
+        missing=missing,
         settings=settings,
     )
     candidate = f"{name}@{published.rstrip('/').rpartition('/')[2]}"

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from visionflows.datasets.fetch import Dataset
-from visionflows.datasets.label_rules import LabelRule, label_rows, parse_label_rule
+from visionflows.datasets.label_rows import label_rows
+from visionflows.datasets.label_rules import LabelRule, parse_label_rule
 from visionflows.errors import ModelError, SettingsError
 from visionflows.evaluation.metrics import confusion_csv
 from visionflows.images.formats import ImageFilter
