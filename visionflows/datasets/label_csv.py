@@ -55,7 +55,9 @@ class LabelCsv:
         columns, lines = self._parse(self._text(), matcher)
         lines, notes = self._with_roles(columns, lines)
         if columns.classes:
-            notes.append(f"classes by columns of 0 and 1: {', '.join(columns.class_names)}")
+            aside = ", and --label-sep parts nothing" if self.rule.separator else ""
+            names = format_names([*columns.class_names])
+            notes.append(f"classes by {len(columns.classes)} columns of 0 and 1{aside}: {names}")
         listed = ListedImages(self.file, self.rule, lines, "line", columns.folder >= 0)
         rows, more = listed.rows(matcher, layout)
         notes += more
@@ -86,8 +88,6 @@ class LabelCsv:
             listed.append(self._line(number, cells, columns, len(header)))
             self.file.check_count(len(listed))
         if columns.classes:
-            if self.rule.separator:
-                self.file.fail("has columns of 0 and 1, so --label-sep parts nothing; leave it out")
             several = self.rule.multi_label is True
             return columns, check_ones(self.file, columns.class_names, listed, several)
         return columns, listed if self.rule.separator else parse_lists(self.file, listed)

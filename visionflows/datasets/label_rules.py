@@ -35,11 +35,14 @@ class LabelRule:
         options = {"label_sep": self.separator, "missing": self.missing}
         return {name: value for name, value in options.items() if value not in ("", "error")}
 
-    def repeat(self, separator: str) -> "LabelRule":
-        """The rule with the options of a training, where it has none of its own and takes them."""
-        if self.separator or self.kind not in _SEPARABLE:
-            return self
-        return dataclasses.replace(self, separator=separator)
+    def repeat(self, separator: str, multi_label: bool, missing: Missing) -> "LabelRule":
+        """The rule with the options of a training, where it takes them and has none of its own."""
+        return dataclasses.replace(
+            self,
+            separator=self.separator or (separator if self.kind in _SEPARABLE else ""),
+            multi_label=multi_label if self.multi_label is None else self.multi_label,
+            missing=missing if self.kind in _FILES and self.missing == "error" else self.missing,
+        )
 
     def label(self, path: str) -> str:
         """The label in a file's name, folders aside; empty if there is none."""
