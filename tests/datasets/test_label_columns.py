@@ -121,11 +121,16 @@ def rows_of(head: str, cell) -> str:
         rows_of("filename, black, white", lambda name, at: f"{name}.jpg, {at}, {1 - at}"),
     ],
 )
-def test_a_column_for_each_class_is_named(photos, tmp_path, text):
+def test_columns_of_0_and_1_are_classes(photos, tmp_path, text):
     (tmp_path / "l.csv").write_text(text)
+    table = build_table(photos, f"csv:{tmp_path}/l.csv")
+    assert table.label.nunique() == 2
+    assert not table.attrs["multi_label"], "each line has one 1"
+    (tmp_path / "l.csv").write_text(text.replace(text.split(",")[0], "name", 1))
     line = stopped(photos, f"csv:{tmp_path}/l.csv")
-    assert "it has a column for each class (" in line
-    assert line.endswith("): make one column of labels of them")
+    assert line.endswith(f"): name the column of paths, as --labels csv:{tmp_path}/l.csv#PATH,*")
+    named = build_table(photos, f"csv:{tmp_path}/l.csv#name,*")
+    assert named.equals(table)
 
 
 @pytest.mark.parametrize(
