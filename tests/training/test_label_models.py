@@ -198,3 +198,27 @@ def test_corrections_are_refused(trained, pairs, tmp_path, store):
     path.write_text("path,sha256,label,answer,was,confidence,why\r\n")
     with pytest.raises(SettingsError, match="corrections of several labels"):
         vf.train(pairs, "pairs", store=store, corrections=[path], **SOURCE, **OPTIONS)
+
+
+def test_killed_only_new_and_bucket_runs_write_the_same_bytes(pairs, trained, store, s3, tmp_path):
+    source, folder = pairs / "images", tmp_path / "in"
+    folder.mkdir()
+    for file in sorted(source.iterdir())[:60]:
+        (folder / file.name).write_bytes(file.read_bytes())
+    vf.score(folder, "pairs", tmp_path / "new", store=store, shard_size=10, exif=True)
+    for file in source.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    options = {"store": store, "shard_size": 10, "exif": True}
+    vf.score(folder, "pairs", tmp_path / "whole", **options)
+    whole = (tmp_path / "whole/predictions.csv").read_bytes()
+    again = vf.score(folder, "pairs", tmp_path / "new", **options, only_new=True)
+    assert again.counts.reused == 60
+    assert (tmp_path / "new/predictions.csv").read_bytes() == whole
+    (tmp_path / "whole/run.json").unlink()
+    (tmp_path / "whole/parts/part-00003.json").unlink()  # killed between part and record
+    resumed = vf.score(folder, "pairs", tmp_path / "whole", **options)
+    assert resumed.run.timings.scored == 10
+    assert (tmp_path / "whole/predictions.csv").read_bytes() == whole
+    options["store"] = s3.uri(Path(store))
+    vf.score(s3.uri(folder), "pairs", s3.uri(tmp_path / "s3"), **options)
+    assert (tmp_path / "s3/predictions.csv").read_bytes() == whole
