@@ -42,6 +42,7 @@ def test_a_folder_name_may_end_like_a_list(tmp_path):
         ("l.csv", b"path\n/etc/passwd\n", "line 2: '/etc/passwd' is absolute"),
         ("l.csv", b"path\n" + b"a" * 200_000, "line 2: not CSV .*field larger"),
         ("l.csv", b"path\na\0.png\n", "line 2: .*zero byte"),
+        ("l.csv", b'path\n"a.png\nb.png\nc.png\n', "line 4: not CSV .*unexpected end"),
         ("l.csv", b"", "no column `path`"),
         ("l.txt", b"a.png\n../../etc/passwd\n", "line 2: "),
         ("l.txt", b"a.png\ncaf\xe9.png\n", "line 2: not UTF-8"),
@@ -52,6 +53,13 @@ def test_an_invalid_line_is_one_error_with_its_number(name, data, says, tmp_path
     with pytest.raises(StorageError, match=says) as caught:
         Source(str(tmp_path / name))
     assert str(caught.value).isprintable()
+
+
+def test_a_list_of_a_terabyte_is_not_read(tmp_path):
+    with open(tmp_path / "l.txt", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(StorageError, match=r"l\.txt: 1,099,511,627,776 bytes, more than .* split"):
+        Source(str(tmp_path / "l.txt"))
 
 
 def test_keys_that_are_not_paths_are_valid_in_a_list(s3, tmp_path):

@@ -5,10 +5,11 @@ import json
 import pytest
 from unprivileged import reachable_folder, unprivileged
 
+from visionflows.models.registry import new_version
 from visionflows.storage import open_storage
 from visionflows.storage.base import SkippedFiles
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.skipped_names import hidden_kind
+from visionflows.storage.skipped_names import OWN, hidden_kind
 
 LEFT_BEHIND = {
     "a/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg": "@eaDir",
@@ -25,6 +26,7 @@ LEFT_BEHIND = {
     ".Trash-1000/files/1.jpg": ".*",
     "a/.hidden.jpg": ".*",
     "a/._1.jpg": ".*",
+    f"old store/models/pets/{new_version()}/selfcheck/00.png": OWN,
 }
 PICTURES = ["a/1.jpg", "a/2.jpg", "b/1.jpg", "found/1.jpg", "lrdata/1.jpg", "recycle/1.jpg"]
 
@@ -46,7 +48,7 @@ def test_system_files_are_skipped_and_counted(here):
 
 
 @pytest.mark.parametrize(
-    "name", ["eaDir", "lost", "recycle", "found.jpg", "a.lrdata.jpg", "..", ""]
+    "name", ["eaDir", "lost", "recycle", "found.jpg", "a.lrdata.jpg", "20261201T0401", "..", ""]
 )
 def test_similar_names_are_not_skipped(name):
     assert not hidden_kind(name)

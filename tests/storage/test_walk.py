@@ -11,8 +11,9 @@ import pytest
 
 from visionflows.errors import StorageError
 from visionflows.storage import open_storage, own_locations, walk
-from visionflows.storage.base import MISSING, OWN, YOUNG, SkippedFiles
+from visionflows.storage.base import MISSING, YOUNG, SkippedFiles
 from visionflows.storage.local import LocalStorage
+from visionflows.storage.skipped_names import OWN
 
 
 def make(folder: Path, *files: str) -> Path:

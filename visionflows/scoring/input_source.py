@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterator
 
+from visionflows.bounded_read import TooLarge
 from visionflows.errors import RunError, StorageError, one_line
 from visionflows.escaping import unescape_formula
 from visionflows.scoring.schema import RunResult
@@ -12,6 +13,8 @@ from visionflows.storage.base import LISTED, MISSING, Entry, SkippedFiles, Stora
 from visionflows.storage.name_encoding import decode_name, encode_name
 from visionflows.storage.walk import identity
 from visionflows.versioned_json import SchemaError
+
+MAX_BYTES = 2 << 30  # of a list: ten million names of 200 bytes
 
 
 class Source:
@@ -75,16 +78,13 @@ def _is_list(location: str) -> bool:
 def read_list(location: str) -> tuple[Storage, list[Entry]]:
     """The root and the files of a list, sorted. Raises StorageError that names an invalid line."""
     folder, name = split_location(location)
-    try:
-        data = folder.read(name)
-    except FileNotFoundError as error:
-        raise StorageError(
-            f"{location}: no such file; name a folder of images, or a list of paths"
-        ) from error
-    except OSError as error:
-        raise StorageError(
-            f"{location}: cannot be read ({error.strerror}); name another"
-        ) from error
+    (data,) = folder.read_many([Entry(name, 0, "")], MAX_BYTES)
+    if isinstance(data, FileNotFoundError):
+        raise StorageError(f"{location}: no such file; name a folder of images, or a list of paths")
+    if isinstance(data, TooLarge):
+        raise StorageError(f"{location}: {data.size:,} bytes, more than {MAX_BYTES:,}; split it")
+    if isinstance(data, OSError):
+        raise StorageError(f"{location}: cannot be read ({data.strerror}); name another") from data
     root = _find_root(folder)
     read = _read_csv if location.lower().endswith(".csv") else _read_txt
     names = set()
@@ -107,7 +107,7 @@ def _decode(location: str, data: bytes) -> str:
 
 
 def _read_csv(location: str, text: str) -> Iterator[tuple[int, str]]:
-    rows = csv.DictReader(io.StringIO(text, newline=""))
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         if "path" not in (rows.fieldnames or ()):
             raise StorageError(f"{location}: has no column `path`; give the failures.csv of a run")

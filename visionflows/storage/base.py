@@ -21,7 +21,7 @@ MISSING = "missing"  # the version of an entry that vanished before its size was
 LISTED = "listed"  # the version of an entry named in a list, which was not looked up
 Keep = Callable[[str], bool] | None  # filters by a file's own name
 _INVALID_PARTS = frozenset(("", ".", ".."))
-OWN, YOUNG = "own (store, output, cache)", "younger than --min-age"  # kinds of skipped files
+YOUNG = "younger than --min-age"  # a kind of skipped files
 
 
 class Entry(NamedTuple):

@@ -2,6 +2,7 @@
 
 import re
 
+OWN = "own (store, output, cache)"
 # Endings of files that programs are still transferring, and of files that are not here yet.
 _TRANSFERS = (
     *(".part", ".filepart", ".partial", ".crdownload", ".download", ".opdownload", ".tmp"),
@@ -18,6 +19,7 @@ _HIDDEN = {
     )
 }
 _HIDDEN_SUFFIXES = (".lrdata", ".lrcat-data")
+_VERSION = re.compile(r"\d{8}t\d{9}z-[0-9a-f]{8}")  # of a model, whose folder holds its pictures
 
 
 def hidden_kind(part: str) -> str:
@@ -30,7 +32,7 @@ def hidden_kind(part: str) -> str:
     suffix = next((f"*{suffix}" for suffix in _HIDDEN_SUFFIXES if name.endswith(suffix)), "")
     if re.fullmatch(r"found\.\d{3}", name):  # what Windows recovers from a damaged disk
         return "found.000"
-    return _HIDDEN.get(name, suffix)
+    return OWN if _VERSION.fullmatch(name) else _HIDDEN.get(name, suffix)
 
 
 def transfer_kind(name: str) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from visionflows.errors import StorageError
-from visionflows.storage.base import MISSING, OWN, Entry, SkippedFiles
+from visionflows.storage.base import MISSING, Entry, SkippedFiles
 from visionflows.storage.name_encoding import encode_name
-from visionflows.storage.skipped_names import hidden_kind, transfer_kind
+from visionflows.storage.skipped_names import OWN, hidden_kind, transfer_kind
 
 log = logging.getLogger("visionflows.storage")
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from visionflows.errors import StorageError
-from visionflows.storage.base import OWN, Entry, Keep, SkippedFiles
+from visionflows.storage.base import Entry, Keep, SkippedFiles
 from visionflows.storage.name_encoding import encode_name
 from visionflows.storage.s3.client import Response, call, log
 from visionflows.storage.s3.objects import etag
-from visionflows.storage.skipped_names import transfer_kind
+from visionflows.storage.skipped_names import OWN, transfer_kind
 
 
 def keys(bucket: str, prefix: str, **options: Any) -> Iterator[Response]:
