@@ -189,7 +189,10 @@ def test_missing_images_are_left_out_of_top_losses_and_selfcheck(tmp_path, caplo
     (folder / paths[1]).unlink()
     predicted, targets = np.array([1, 2, 0]), np.array([0, 1, 2])
     labels = [learn.dls.vocab[at] for at in targets], [learn.dls.vocab[at] for at in predicted]
-    wrong = [WrongLabel(at, *both, predicted[at], 1.0) for at, both in enumerate(zip(*labels, strict=True))]
+    wrong = [
+        WrongLabel(at, *both, predicted[at], 1.0)
+        for at, both in enumerate(zip(*labels, strict=True))
+    ]
     write_top_losses(learn, folder, wrong, checkpoint)
     assert [(top_loss.path, top_loss.predicted) for top_loss in read_top_losses(checkpoint)] == [
         *((paths[0], "b"), (paths[2], "a"))
