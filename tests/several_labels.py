@@ -3,9 +3,11 @@
 import csv
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from conftest import CLASSES, LEARNING, SMALL, shape
+import pytest
+from conftest import CLASSES, LEARNING, SMALL, shape, shared_by_workers
 from PIL import Image
 
 
@@ -29,3 +31,28 @@ def write_pairs(folder: Path, each: int, first_seed: int = 0) -> Path:
 # Enough to learn the shapes, on squashed images, as a crop would show one of the two.
 OPTIONS = SMALL | LEARNING | {"epochs": 15, "resize": "squish", "augment": "none", "seed": 1}
 SOURCE = {"labels": "csv:labels.csv"}
+
+
+class PairsModel(NamedTuple):
+    """A model of several labels that is in production as `pairs`, and its images."""
+
+    folder: Path
+    store: str
+    location: str
+
+
+def train_pairs(root: Path) -> PairsModel:
+    """Train and promote the model."""
+    import visionflows as vf
+    from visionflows.models.registry import promote
+
+    folder, store = write_pairs(root / "data", each=8), str(root / "store")
+    found = vf.train(folder, "pairs", store=store, **SOURCE, **OPTIONS)
+    promote(f"pairs@{found.version}", store, why="test")
+    return PairsModel(folder, store, found.location)
+
+
+@pytest.fixture(scope="session")
+def pairs_model(tmp_path_factory) -> PairsModel:
+    """The model of `train_pairs`, trained once."""
+    return shared_by_workers(tmp_path_factory, "pairs", train_pairs)

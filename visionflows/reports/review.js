@@ -1,9 +1,10 @@
 "use strict";
-// Answers by path: the correct class, or null for none of the classes. The browser keeps them
+// Answers by path: the correct class, or null for none of the classes; of several labels, all of
+// them joined by a semicolon as in visionflows.label_sets, empty for none. The browser keeps them
 // until they are saved. Each photo is embedded once, in its thumbnail.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const { rows, classes } = data;
+  const { rows, classes, several } = data;
   const find = (id) => document.getElementById(id);
   const thumbs = [...document.querySelectorAll(".thumbs button")];
   const MOST_BUTTONS = 12; // classes that all have a button; of more, the likeliest have one
@@ -14,6 +15,7 @@
   let answers = load();
   let undone = []; // the position and the earlier answer of each change, the last one last
   let current = 0;
+  let pressed = new Set(); // of several labels, those that Enter answers with
   let address = "";
 
   function load() {
@@ -33,8 +35,30 @@
   }
 
   const isAnswered = (row) => answers.has(row.path);
-  const isConfirmed = (row) => isAnswered(row) && answers.get(row.path) === row.was;
-  const nameOf = (label) => label ?? "none of these classes";
+  const hasPrediction = (row) => row.was || (several && Number(row.confidence) > 0);
+  const isConfirmed = (row) => isAnswered(row) && answers.get(row.path) === row.was && hasPrediction(row);
+  const nameOf = (label) => (several ? split(label ?? "").join(", ") || null : label) ?? "none of these classes";
+  const split = (label) => label ? label.split(";") : [];
+  const none = several ? "" : null;
+  const chosen = () => several ? classes.filter((name) => pressed.has(name)).join(";") : rows[current].was;
+
+  // A class is the answer, or is one of several: then it is pressed or released.
+  function choose(name) {
+    if (!several) return answer(name);
+    if (!pressed.delete(name)) pressed.add(name);
+    find("query").value = "";
+    offerClasses();
+    offerAnswer();
+    announce(`${name} ${pressed.has(name) ? "pressed" : "released"}. Enter answers: ${nameOf(chosen())}.`);
+  }
+
+  function offerAnswer() {
+    const row = rows[current], label = chosen();
+    find("confirm").hidden = !row.was && !several;
+    const begin = label === row.was && hasPrediction(row) ? "Correct" : "Answer";
+    find("confirm").lastChild.textContent = `${begin}: ${nameOf(label)}`;
+    find("confirm").setAttribute("aria-pressed", isAnswered(row) && answers.get(row.path) === label);
+  }
   const percent = (share) => {
     const text = (100 * share).toFixed(1);
     return `${(text === "100.0" && share < 1 ? "99.9" : text).replace(/\.0$/, "")} %`;
@@ -91,7 +115,7 @@
     find("corrected").textContent = done.filter((row) => !isConfirmed(row)).length;
     thumbs.forEach((thumb, position) => {
       const row = rows[position], text = thumb.querySelector(".answer");
-      const words = isConfirmed(row) ? `✓ ${row.was}` : nameOf(answers.get(row.path));
+      const words = isConfirmed(row) ? `✓ ${nameOf(row.was)}` : nameOf(answers.get(row.path));
       text.textContent = isAnswered(row) ? words : "";
       text.className = isConfirmed(row) ? "answer good" : "answer";
     });
@@ -125,8 +149,9 @@
     }
     const lines = done.map((row) => {
       const label = answers.get(row.path);
-      const kind = label === null ? "none" : isConfirmed(row) ? "right" : "other";
-      const line = { ...row, label: label ?? "", answer: kind, drawn: row.drawn || "" };
+      const kind = !label ? (several ? "empty" : "none") : isConfirmed(row) ? "right" : "other";
+      const numbers = { drawn: row.drawn || "", decisions: row.decisions || "" };
+      const line = { ...row, label: label ?? "", answer: kind, ...numbers };
       return data.columns.map((name) => quote(harmless(line[name]))).join(",");
     });
     const text = [data.columns.join(","), ...lines, ""].join("\r\n");
@@ -149,15 +174,14 @@
     find("original").href = row.original;
     const group = find(row.why).firstChild.textContent.trim();
     find("photo").textContent = `Image ${current + 1} of ${rows.length}: ${group.toLowerCase()}`;
-    const prediction = row.was
-      ? `Predicted: ${row.was} (${percent(row.confidence)}).`
+    pressed = new Set(split(isAnswered(row) ? answers.get(row.path) : row.was));
+    const prediction = hasPrediction(row)
+      ? `Predicted: ${nameOf(row.was)} (${percent(row.confidence)}).`
       : "No label: the image was rejected as an outlier.";
     const given = isAnswered(row) ? ` Your answer: ${nameOf(answers.get(row.path))}.` : "";
     find("prediction").textContent = prediction + given;
-    find("confirm").hidden = !row.was;
-    find("confirm").lastChild.textContent = `Correct: ${row.was}`;
-    find("confirm").setAttribute("aria-pressed", isConfirmed(row));
-    find("none").setAttribute("aria-pressed", isAnswered(row) && answers.get(row.path) === null);
+    offerAnswer();
+    find("none").setAttribute("aria-pressed", isAnswered(row) && answers.get(row.path) === none);
     find("query").value = "";
     thumbs.forEach((one, at) => {
       if (at === current) one.setAttribute("aria-current", "true");
@@ -176,20 +200,23 @@
 
   function offerClasses() {
     const query = find("query").value.trim().toLowerCase();
-    const likely = hasFewClasses ? classes : rows[current].guesses.map(([name]) => name);
+    const guesses = rows[current].guesses.map(([name]) => name);
+    const given = several ? [...split(rows[current].was), ...pressed] : [];
+    const likely = hasFewClasses ? classes : [...new Set([...guesses, ...given])];
     const matching = query ? search(query) : likely;
     const shown = matching.slice(0, MOST_FOUND);
     find("choices").replaceChildren(...shown.map((name, position) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.setAttribute("aria-pressed", answers.get(rows[current].path) === name);
+      const isPressed = several ? pressed.has(name) : answers.get(rows[current].path) === name;
+      button.setAttribute("aria-pressed", isPressed);
       const key = query ? "" : keyOf(name, position);
       if (key) {
         button.setAttribute("aria-keyshortcuts", key);
         button.append(Object.assign(document.createElement("kbd"), { textContent: key }));
       }
       button.append(name);
-      button.addEventListener("click", () => answer(name));
+      button.addEventListener("click", () => choose(name));
       return button;
     }));
     const rest = matching.length - shown.length;
@@ -208,14 +235,14 @@
   }
 
   function answerByDigit(key) {
-    if (digits.includes(key)) return answer(key);
+    if (digits.includes(key)) return choose(key);
     if (digits.length) return undefined;
     return find("choices").querySelector(`[aria-keyshortcuts="${key}"]`)?.click();
   }
 
   function answerByLetter(letter) {
     const begun = classes.filter((name) => name.toLowerCase().startsWith(letter.toLowerCase()));
-    if (begun.length === 1) answer(begun[0]);
+    if (begun.length === 1) choose(begun[0]);
   }
 
   function onKey(event) {
@@ -226,9 +253,9 @@
     // A key that is held down must not answer for images that nobody has seen.
     if (event.repeat && !key.startsWith("Arrow")) return event.preventDefault();
     if (target.closest("a, button, input, summary") && ["Enter", " "].includes(key)) return;
-    if (key === "Enter") { if (rows[current].was) answer(rows[current].was); }
+    if (key === "Enter") { if (several || rows[current].was) answer(chosen()); }
     else if (key === " ") find("large").showModal();
-    else if (key === noneKey) answer(null);
+    else if (key === noneKey) answer(none);
     else if (/^[0-9]$/.test(key)) answerByDigit(key);
     else if (key === "ArrowRight" || key === "ArrowDown") show(current + 1);
     else if (key === "ArrowLeft" || key === "ArrowUp") show(current - 1);
@@ -248,7 +275,8 @@
   function onSearchKey(event) {
     if (event.key === "Enter" && find("query").value.trim()) {
       const matching = offerClasses();
-      if (matching.length) answer(matching[0]);
+      if (matching.length) choose(matching[0]);
+      if (several) find("photo").focus({ preventScroll: true }); // the next Enter answers
       event.preventDefault();
     } else if (event.key === "Escape") {
       find("query").value = "";
@@ -266,8 +294,8 @@
 
   const onClick = (id, action) => find(id).addEventListener("click", action);
   document.addEventListener("keydown", onKey);
-  onClick("confirm", () => answer(rows[current].was));
-  onClick("none", () => answer(null));
+  onClick("confirm", () => answer(chosen()));
+  onClick("none", () => answer(none));
   onClick("back", () => show(current - 1, "", false));
   onClick("next", () => show(current + 1, "", false));
   onClick("undo", undo);

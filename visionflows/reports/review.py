@@ -56,6 +56,7 @@ class Review:
             model=f"{run.model.name}@{run.model.version}",
             scored=run.ended,
             root=run.root,
+            decisions=len(run.model.classes) if run.model.multi_label else 0,
         )
 
 
@@ -105,6 +106,7 @@ def _script_data(review: Review) -> dict[str, Any]:
         "key": f"visionflows-review {digest}",  # by content: cameras use file names again
         "columns": COLUMNS,
         "classes": run.model.classes,
+        "several": run.model.multi_label,
         "z": Z,
         "sampled": review.sample.audited,
         "rows": [
