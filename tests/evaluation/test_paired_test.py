@@ -2,10 +2,16 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, f1_score
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score
 
-from visionflows.evaluation.paired_test import randomization_test
+from visionflows.evaluation.paired_test import (
+    ALPHA,
+    Labels,
+    label_randomization_test,
+    randomization_test,
+)
 
+LABEL_METRICS = ["mean_average_precision", "macro_f1", "micro_f1"]
 SHARES = [0.8, 0.15, 0.05]
 METRICS = {
     "balanced_accuracy": balanced_accuracy_score,
@@ -55,3 +61,40 @@ def test_the_p_value_is_that_of_all_swaps():
     production = np.array([0, 1, 1, 0])
     _, _, p_value = randomization_test(targets, production, targets, 2, "balanced_accuracy")
     assert p_value == pytest.approx(0.25, abs=0.02)
+
+
+def label_scores(rng, targets: np.ndarray, skill: float) -> Labels:
+    scores = rng.normal(size=targets.shape) + skill * targets
+    return Labels(scores > skill / 2, scores)
+
+
+@pytest.mark.parametrize("metric", LABEL_METRICS)
+def test_of_equal_models_of_several_labels_few_are_found_better(metric):
+    """Of 400 pairs of equal models at most 5 % are promoted, of images with rare classes too."""
+    rng = np.random.default_rng(2)
+    found = []
+    for _ in range(400):
+        targets = rng.random((80, 4)) < [0.4, 0.2, 0.1, 0.05]
+        pair = [label_scores(rng, targets, 2) for _ in range(2)]
+        found.append(label_randomization_test(*pair, targets, metric, draws=200)[2] <= ALPHA)
+    assert 0.005 <= np.mean(found) <= 0.05
+    targets = rng.random((80, 4)) < 0.3
+    better, worse = (label_scores(rng, targets, skill) for skill in (4, 1))
+    assert label_randomization_test(better, worse, targets, metric)[2] < 0.01
+    assert label_randomization_test(worse, better, targets, metric)[2] > 0.9
+
+
+@pytest.mark.parametrize("metric", LABEL_METRICS)
+def test_equal_labels_are_no_evidence(metric):
+    rng = np.random.default_rng(3)
+    targets = rng.random((30, 3)) < 0.3
+    one = label_scores(rng, targets, 2)
+    larger = Labels(one.decided, one.scores * 2 + 5)  # in the same order
+    of_a, of_b, p_value = label_randomization_test(larger, one, targets, metric, draws=50)
+    assert (of_a, p_value) == (of_b, 1)
+    expected = {
+        "mean_average_precision": average_precision_score(targets, one.scores, average="macro"),
+        "macro_f1": f1_score(targets, one.decided, average="macro"),
+        "micro_f1": f1_score(targets, one.decided, average="micro"),
+    }
+    assert of_a == pytest.approx(expected[metric])

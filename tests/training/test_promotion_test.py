@@ -79,7 +79,7 @@ def test_four_images_are_no_evidence_and_five_are(trained, tmp_path, images, bet
 def test_mcnemars_test(candidate, production, p_value, needed):
     assert mcnemar_test(candidate, production) == pytest.approx(p_value, rel=1e-4)
     assert images_needed(production) == needed
-    assert (p_value <= Comparison.alpha) is (candidate >= needed)
+    assert (p_value <= Comparison.mcnemar_alpha) is (candidate >= needed)
 
 
 def test_a_class_that_production_does_not_know_is_not_compared(trained, where, tmp_path):

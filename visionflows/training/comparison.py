@@ -26,6 +26,7 @@ from visionflows.evaluation.paired_test import ALPHA, randomization_test
 from visionflows.hashing import sha256_of
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.inference.evaluate import prediction
+from visionflows.label_sets import class_names
 from visionflows.models.artifact import Model, load_model, read_files_csv, read_info
 from visionflows.models.registry import find_model
 from visionflows.reports.comparison import Comparison, mcnemar_test
@@ -126,14 +127,21 @@ def run_promotion_test(
 
 def _test_metric(found: Comparison, metric: str) -> dict[str, Any]:
     """Return the values of a metric and the result of the paired randomization test."""
-    names = found.rows[["label", "a", "b"]].to_numpy()
-    codes, classes = pd.factorize(names.ravel("F"), sort=True)
-    targets, candidate, production = codes.reshape(3, -1)
-    of_a, of_b, p_value = randomization_test(candidate, production, targets, len(classes), metric)
+    if found.a.info.multi_label:
+        of_a, of_b, p_value = found.label_test(metric)
+    else:
+        of_a, of_b, p_value = _test_classes(found, metric)
     return {
         **{"metric": metric, "candidate_metric": of_a, "production_metric": of_b},
         **{"p_value": p_value, "alpha": ALPHA, "better": p_value <= ALPHA},
     }
+
+
+def _test_classes(found: Comparison, metric: str) -> tuple[float, float, float]:
+    names = found.rows[["label", "a", "b"]].to_numpy()
+    codes, classes = pd.factorize(names.ravel("F"), sort=True)
+    targets, candidate, production = codes.reshape(3, -1)
+    return randomization_test(candidate, production, targets, len(classes), metric)
 
 
 def images_needed(production: int) -> int:
@@ -142,7 +150,9 @@ def images_needed(production: int) -> int:
     `production` is how many only production has right.
     """
     counts = itertools.count(production)
-    return next(count for count in counts if mcnemar_test(count, production) <= Comparison.alpha)
+    return next(
+        count for count in counts if mcnemar_test(count, production) <= Comparison.mcnemar_alpha
+    )
 
 
 def _outcome(result: dict[str, Any]) -> str:
@@ -158,10 +168,10 @@ def _outcome(result: dict[str, Any]) -> str:
         f"p = {result['p_value']:.2g}"
     )
     if result["better"]:
-        return f"{counts}, at most {Comparison.alpha} needed)"
+        return f"{counts}, at most {Comparison.mcnemar_alpha} needed)"
     needed = result["needed"]
     return (
-        f"{counts}, more than {Comparison.alpha}: no evidence that it is better; against "
+        f"{counts}, more than {Comparison.mcnemar_alpha}: no evidence that it is better; against "
         f"{production} the candidate would need {needed}, in all {needed + production} images on "
         "which they differ)"
     )
@@ -200,9 +210,12 @@ def pair_predictions(
     ModelError, and StorageError if there is no such folder.
     """
     a, b = load_model(find_model(candidate, store)), load_model(find_model(production, store))
-    for model in (a, b):
-        if model.info.multi_label:
-            raise ModelError(f"{model.name}: models of several labels cannot be compared yet")
+    several = a.info.multi_label
+    if several != b.info.multi_label:
+        raise ModelError(
+            f"{a.name} and {b.name}: one of them gives an image several labels, the other does "
+            "not, so they cannot be compared; evaluate each of them"
+        )
     files, b_files = (pd.DataFrame(read_files_csv(each.files)) for each in (a, b))
     valid, b_valid = (each[each.is_valid == "True"] for each in (files, b_files))
     unseen = _without_near_duplicates(valid, b_files[b_files.is_valid != "True"])
@@ -211,16 +224,23 @@ def pair_predictions(
             table["group"] = table.group.where(table.group == "", f"{each} " + table.group)
     new = _without_trained_groups(unseen, files, b_files)
     unseen, same_group = new.set_index("path"), len(unseen) - len(new)
-    known = unseen[unseen.label.isin(b.classes)]
+    is_known = [{*b.classes}.issuperset(class_names(one, several)) for one in unseen.label]
+    known = unseen[is_known]
     source = open_storage(images_folder(folder, a.info.dataset.fingerprint, store))
     paths = [*_unchanged_paths(source, known.sha256.to_dict())] if len(known) else []
-    rows = known.loc[paths, ["label"]]
+    rows, scores = known.loc[paths, ["label"]], {}
     for name, model in (("a", a), ("b", b)):
         columns = [name, f"{name}_probability"]
-        rows = rows.join(_predict(model, source, paths, columns), how="inner")
+        scores[name] = _predict(model, source, paths, columns)
+        rows = rows.join(scores[name][columns], how="inner")
     not_compared, gone = len(unseen) - len(known), len(known) - len(rows)
     same_images = {*valid.sha256} == {*b_valid.sha256}
-    return Comparison(a, b, source, rows, not_compared, gone, same_images, same_group)
+    probabilities = (
+        {name: one.loc[rows.index, 2] for name, one in scores.items()} if several else {}
+    )
+    return Comparison(
+        *(a, b, source, rows, not_compared, gone, same_images, same_group), probabilities
+    )
 
 
 def _without_near_duplicates(valid: pd.DataFrame, trained: pd.DataFrame) -> pd.DataFrame:
@@ -254,9 +274,13 @@ def _unchanged_paths(source: Storage, sha256s: dict[Any, str]) -> Iterator[str]:
 
 
 def _predict(model: Model, source: Storage, paths: list[str], columns: list[str]) -> pd.DataFrame:
-    """Return a model's label and probability by path, without images that cannot be decoded."""
+    """Return a model's label and probability by path, without images that cannot be decoded.
+
+    The column 2 has the probabilities of all classes.
+    """
     names = [decode_name(path) for path in paths]
     found = make_engine(model, EngineSettings()).predict_rows(source, names) if names else ()
     decoded = [row for row in found if row.probabilities is not None]
     paths = [encode_name(row.name) for row in decoded]
-    return pd.DataFrame([prediction(model, row) for row in decoded], paths, columns)
+    values = [(*prediction(model, row), row.probabilities) for row in decoded]
+    return pd.DataFrame(values, paths, [*columns, 2])
