@@ -170,3 +170,10 @@ def test_the_right_columns_are_suggested_and_then_work(photos, tmp_path, text, c
     rule = f"csv:{tmp_path}/l.csv"
     assert stopped(photos, rule).endswith(f"#{columns}")
     assert build_table(photos, f"{rule}#{columns}").path.tolist() == PICTURES
+
+
+@pytest.mark.parametrize("cells", [("0.91,0.09", "0.2,0.8"), ("x,", ",x")])
+def test_a_column_of_each_class_is_not_suggested_as_labels(photos, tmp_path, cells):
+    lines = [f"{path},{cells[at % 2]}\n" for at, path in enumerate(PICTURES)]
+    (tmp_path / "l.csv").write_text("image,black,white\n" + "".join(lines))
+    assert stopped(photos, f"csv:{tmp_path}/l.csv").endswith("#PATH,LABEL")

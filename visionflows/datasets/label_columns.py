@@ -1,5 +1,6 @@
 """Choose the columns of a label CSV: by their known names, or by the names that a user gives."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ SPLIT_COLUMNS = (  # the first one counts
 _SUGGESTED = ("choice", "labels", "tags", "finding labels", "dx", "diagnosis", "common_name")
 _NO_CLASSES = (*FOLDER_COLUMNS, *SPLIT_COLUMNS, "", "unnamed: 0")  # pandas' index
 ALL_CLASSES = "*"  # instead of the name of the column of labels
+_FRACTION = re.compile(r"\d*\.\d+(e-?\d+)?", re.IGNORECASE)
 
 
 class Columns(NamedTuple):
@@ -165,12 +167,17 @@ class Head(NamedTuple):
         others = [at for at in range(len(self.header)) if at != path]
         labels = [at for at in others if self.header[at].casefold() in LABEL_COLUMNS + _SUGGESTED]
         labels += sorted(
-            (at for at in others if len({*self._cells(at)}) > 1),
+            filter(self._may_be_labels, others),
             key=lambda at: len({*self._cells(at)}),
         )
         if not max(scores) or not labels:
             return []
         return [self.header[path], self.header[labels[0]]]
+
+    def _may_be_labels(self, at: int) -> bool:
+        """Whether a column holds several values, not only probabilities or marks of one class."""
+        values = {*self._cells(at)} - {""}
+        return len(values) > 1 and not all(map(_FRACTION.fullmatch, values))
 
     def _cells(self, at: int) -> list[str]:
         return [cells[at].strip() if at < len(cells) else "" for cells in self.sample]

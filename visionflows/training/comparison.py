@@ -200,6 +200,9 @@ def pair_predictions(
     ModelError, and StorageError if there is no such folder.
     """
     a, b = load_model(find_model(candidate, store)), load_model(find_model(production, store))
+    for model in (a, b):
+        if model.info.multi_label:
+            raise ModelError(f"{model.name}: models of several labels cannot be compared yet")
     files, b_files = (pd.DataFrame(read_files_csv(each.files)) for each in (a, b))
     valid, b_valid = (each[each.is_valid == "True"] for each in (files, b_files))
     unseen = _without_near_duplicates(valid, b_files[b_files.is_valid != "True"])
