@@ -10,9 +10,14 @@ import pytest
 from conftest import CLASSES, LEARNING, SMALL, shape, shared_by_workers
 from PIL import Image
 
+from visionflows.label_sets import join_labels
 
-def write_pairs(folder: Path, each: int, first_seed: int = 0) -> Path:
-    """`each` images of every pair of shapes, side by side, and labels.csv; one is no shape."""
+
+def write_pairs(folder: Path, each: int, first_seed: int = 0, as_list: bool = False) -> Path:
+    """`each` images of every pair of shapes, side by side, and labels.csv; one is no shape.
+
+    A cell joins the labels by `;`, or has them `as_list`: then an empty list is no missing label.
+    """
     (folder / "images").mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in range(first_seed, first_seed + each):
@@ -22,7 +27,8 @@ def write_pairs(folder: Path, each: int, first_seed: int = 0) -> Path:
             empty = Image.new("RGB", (40, 40), tuple(rng.integers(60, 200, 3).tolist()))
             parts = [shape(one, seed) if one else empty for one in (left, right)]
             Image.fromarray(np.hstack([*map(np.asarray, parts)])).save(folder / path)
-            rows.append((path, str([*filter(None, (left, right))])))
+            labels = [*filter(None, (left, right))]
+            rows.append((path, str(labels) if as_list else join_labels(labels)))
     with (folder / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("path", "label"), *rows])
     return folder

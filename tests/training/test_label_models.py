@@ -29,7 +29,7 @@ NAMES = ["circle", "square", "stripes"]
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory) -> Path:
-    return write_pairs(tmp_path_factory.mktemp("pairs") / "data", each=8)
+    return write_pairs(tmp_path_factory.mktemp("pairs") / "data", each=8, as_list=True)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_predict_has_the_labels(trained, pairs, store):
 
 
 def test_evaluate_measures_new_images(trained, tmp_path, store):
-    new = write_pairs(tmp_path / "new", each=3, first_seed=900)
+    new = write_pairs(tmp_path / "new", each=3, first_seed=900, as_list=True)
     found = vf.evaluate("pairs", new, output=tmp_path / "out", store=store, labels="csv:labels.csv")
     assert found.counts == {"ok": 48}
     assert found.metrics.mean_average_precision > 0.7
