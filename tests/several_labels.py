@@ -52,7 +52,7 @@ def train_pairs(root: Path) -> PairsModel:
     import visionflows as vf
     from visionflows.models.registry import promote
 
-    folder, store = write_pairs(root / "data", each=8), str(root / "store")
+    folder, store = write_pairs(root / "data", each=8, as_list=True), str(root / "store")
     found = vf.train(folder, "pairs", store=store, **SOURCE, **OPTIONS)
     promote(f"pairs@{found.version}", store, why="test")
     return PairsModel(folder, store, found.location)

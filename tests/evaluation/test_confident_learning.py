@@ -7,8 +7,10 @@ from visionflows.evaluation.confident_learning import (
     FOLDS,
     OutOfFold,
     confident_labels,
+    rank_issues_of_several,
     rank_label_issues,
 )
+from visionflows.label_sets import join_labels
 
 CLASSES = ["cat", "dog", "fox"]
 
@@ -116,3 +118,25 @@ def test_probabilities_are_out_of_fold():
     assert probabilities.shape == (200, 2)
     assert 0.35 < (probabilities.argmax(1) == given).mean() < 0.65
     assert (probabilities == out_of_fold_probabilities(features, given)).all()
+
+
+def test_of_several_labels_a_missing_and_a_wrong_one_are_found():
+    draws = np.random.default_rng(4)
+    truth = draws.random((300, 3)) < 0.4
+    features = 6.0 * truth @ np.eye(3, 40) + draws.normal(size=(300, 40))
+    given = truth.copy()
+    wrong = draws.choice(300, 15, replace=False)
+    given[wrong, wrong % 3] ^= True
+    texts, right = (
+        [join_labels(np.array(CLASSES)[row]) for row in each] for each in (given, truth)
+    )
+    found = rank_issues_of_several(features, texts, CLASSES, np.arange(300))
+    named = {*found["index"]}
+    assert len(named & {*wrong}) >= 10
+    assert len(named & {*wrong}) >= 0.7 * len(named)
+    hits = found[found["index"].isin(wrong)]
+    assert (hits.label == [right[at] for at in hits["index"]]).mean() > 0.9
+    assert [*found.was] == [texts[at] for at in found["index"]]
+    assert found.confidence.between(0.5, 1).all()
+    few = rank_issues_of_several(features[:FOLDS], texts[:FOLDS], CLASSES, np.arange(FOLDS))
+    assert few.empty

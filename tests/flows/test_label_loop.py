@@ -1,6 +1,7 @@
 """A round with several labels: score, correct, retrain, compare and promote."""
 
 import csv
+import shutil
 
 import pytest
 from several_labels import OPTIONS, SOURCE, write_pairs
@@ -26,15 +27,13 @@ def truth(tmp_path_factory):
     folder = write_pairs(tmp_path_factory.mktemp("loop") / "in", each=4, first_seed=300)
     with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
         rows = [*csv.DictReader(file)]
-    return folder, {
-        row["path"].split("/")[1]: ";".join(sorted({*eval(row["label"])})) for row in rows
-    }
+    return folder, {row["path"].split("/")[1]: row["label"] for row in rows}
 
 
 def test_a_round_of_corrections_retrains_compares_and_promotes(truth, tmp_path):
     """Production learnt from one epoch; the candidate from more, and from corrections."""
     folder, labels = truth
-    dataset, store = write_pairs(tmp_path / "data", each=8), str(tmp_path / "store")
+    dataset, store = write_pairs(tmp_path / "data", each=8, as_list=True), str(tmp_path / "store")
     short = OPTIONS | {"epochs": 1, "recipe": "fastai"}
     first = retrain.call_without_server(
         str(dataset), "pairs", **SOURCE, store=store, settings=vf.TrainSettings(**short)
@@ -88,8 +87,6 @@ def test_a_model_of_several_labels_is_not_better_than_itself(pairs_model):
 
 
 def test_models_of_one_and_of_several_labels_are_not_compared(pairs_model, trained, tmp_path):
-    import shutil
-
     shutil.copytree(pairs_model.store, tmp_path / "store")
     shutil.copytree(trained.store / "models", tmp_path / "store/models", dirs_exist_ok=True)
     with pytest.raises(ModelError, match="one of them gives an image several labels"):

@@ -199,13 +199,6 @@ def test_settings_without_a_meaning_are_refused(given, several, error):
         settings.resolved(several)
 
 
-def test_corrections_are_refused(trained, pairs, tmp_path, store):
-    path = tmp_path / "corrections.csv"
-    path.write_text("path,sha256,label,answer,was,confidence,why\r\n")
-    with pytest.raises(SettingsError, match="corrections of several labels"):
-        vf.train(pairs, "pairs", store=store, corrections=[path], **SOURCE, **OPTIONS)
-
-
 def test_killed_only_new_and_bucket_runs_write_the_same_bytes(pairs, trained, store, s3, tmp_path):
     source, folder = pairs / "images", tmp_path / "in"
     folder.mkdir()

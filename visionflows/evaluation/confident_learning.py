@@ -4,6 +4,10 @@ C. Northcutt, L. Jiang and I. Chuang, Confident Learning: Estimating Uncertainty
 JAIR 70 (2021). A logistic regression predicts each image, by a network's features, from folds
 without it. An image is an issue if another class is as likely as it is, on average, for images with
 that label (off the diagonal of the confident joint). Issues are ordered by normalised margin.
+
+Of several labels, each class is judged by itself, against all images without it, and the worst
+decision is an image's rank: A. Thyagarajan, E. Snorrason, C. Northcutt and J. Mueller, Identifying
+Incorrect Annotations in Multi-Label Classification Data, arXiv:2211.13895 (2022).
 """
 
 from collections import Counter
@@ -12,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from visionflows.label_sets import indicators, join_labels
 
 FOLDS = 5
 MAX_CELLS = 50_000_000  # images times classes that logistic regression gets: 1 GB, and minutes
@@ -49,6 +55,33 @@ def rank_label_issues(
     return ranked.drop(columns="margin")
 
 
+def rank_issues_of_several(
+    features: np.ndarray, texts: Sequence[str], classes: Sequence[str], groups: np.ndarray
+) -> pd.DataFrame:
+    """As `rank_label_issues`, of images with several labels, joined as by `join_labels`.
+
+    `confidence` is the probability of the suggested decision that is least likely to be right as
+    given. Classes that fewer images, or groups, than FOLDS have or lack are left out.
+    """
+    given, reduced = indicators(texts, classes), _reduce(features)
+    suggested, margins = given.copy(), np.zeros(len(given))
+    confidence = np.zeros(len(given))
+    for at, has_class in enumerate(given.T):
+        if min(len({*groups[has_class]}), len({*groups[~has_class]})) < FOLDS:
+            continue
+        found, own, likely = _suggestions(OutOfFold(reduced, has_class.astype(int), groups, True))
+        suggested[:, at] = found.astype(bool)
+        is_worse = (found != has_class) & (own - likely < margins)
+        margins[is_worse] = (own - likely)[is_worse]
+        confidence[is_worse] = likely[is_worse]
+    issues = np.flatnonzero((suggested != given).any(1))
+    issues = issues[np.argsort(margins[issues], kind="stable")]
+    labels = [join_labels(np.array(classes, object)[suggested[index]]) for index in issues]
+    was = [texts[index] for index in issues.tolist()]
+    cells = {"index": issues, "label": labels, "was": was, "confidence": confidence[issues]}
+    return pd.DataFrame(cells)
+
+
 class OutOfFold:
     """Probabilities of each class for images that were not seen in training.
 
@@ -56,11 +89,17 @@ class OutOfFold:
     that logistic regression takes too long, linear discriminant analysis predicts.
     """
 
-    def __init__(self, features: np.ndarray, given: np.ndarray, groups: np.ndarray | None = None):
+    def __init__(
+        self,
+        features: np.ndarray,
+        given: np.ndarray,
+        groups: np.ndarray | None = None,
+        is_reduced: bool = False,
+    ):
         from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
         self.given, self.classes = given, int(given.max()) + 1
-        self._reduced = _reduce(features)
+        self._reduced = features if is_reduced else _reduce(features)
         kind = StratifiedKFold if groups is None else StratifiedGroupKFold
         folds = kind(FOLDS, shuffle=True, random_state=0)
         self._parts = [

@@ -22,7 +22,8 @@ import pandas as pd
 from visionflows.datasets.split import same_side_ids
 from visionflows.errors import TrainError
 from visionflows.escaping import escape_formula, unescape_formula
-from visionflows.evaluation.confident_learning import rank_label_issues
+from visionflows.evaluation.confident_learning import rank_issues_of_several, rank_label_issues
+from visionflows.label_sets import all_classes, is_multi_label
 from visionflows.models.artifact import Model
 from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.review.corrections import LABEL_ISSUE
@@ -61,8 +62,10 @@ def find_label_issues(model: Model, table: pd.DataFrame, folder: str | Path) -> 
     usable = usable.sort_values("sha256").drop_duplicates("sha256").head(MAX_IMAGES)
     usable = usable.sort_values("path").reset_index(drop=True)
     features, network = _features(model.storage, table, usable, folder)
-    classes = sorted(usable.label.unique())
-    issues = rank_label_issues(features, list(usable.label), classes, usable.side.to_numpy())
+    several = is_multi_label(table)
+    rank = rank_issues_of_several if several else rank_label_issues
+    classes = all_classes(usable.label, several)
+    issues = rank(features, list(usable.label), classes, usable.side.to_numpy())
     rows = usable.loc[issues["index"], ["path", "sha256"]].reset_index(drop=True)
     rows = rows.assign(label=issues.label, was=issues.was, confidence=issues.confidence.round(6))
     rows = rows.assign(answer="", why=LABEL_ISSUE)[list(COLUMNS)]
