@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from visionflows.datasets.fetch import find_dataset
@@ -225,7 +226,7 @@ def pair_predictions(
     new = _without_trained_groups(unseen, files, b_files)
     unseen, same_group = new.set_index("path"), len(unseen) - len(new)
     is_known = [{*b.classes}.issuperset(class_names(one, several)) for one in unseen.label]
-    known = unseen[is_known]
+    known = unseen[np.array(is_known, bool)]
     source = open_storage(images_folder(folder, a.info.dataset.fingerprint, store))
     paths = [*_unchanged_paths(source, known.sha256.to_dict())] if len(known) else []
     rows, scores = known.loc[paths, ["label"]], {}
