@@ -16,7 +16,7 @@ import numpy as np
 from record import versions, write_result
 
 from visionflows.evaluation.paired_test import ALPHA, randomization_test
-from visionflows.reports.comparison import Comparison, mcnemar_test
+from visionflows.reports.comparison import MCNEMAR_ALPHA, mcnemar_test
 from visionflows.training.linear_probe import Sample, fit_probe
 
 CLASSES = 10
@@ -62,7 +62,7 @@ def compare(rng: np.random.Generator, tested: int, counts: tuple[int, int]) -> d
         each = (one[:tested] for one in (candidate, production, targets[both]))
         p_values[metric] = randomization_test(*each, CLASSES, metric)[2]
     promoted = {
-        metric: p_value <= (Comparison.alpha if metric == "error_rate" else ALPHA)
+        metric: p_value <= (MCNEMAR_ALPHA if metric == "error_rate" else ALPHA)
         for metric, p_value in p_values.items()
     }
     return promoted | {
