@@ -15,7 +15,8 @@ from pathlib import Path
 
 from record import hardware, versions, write_result
 
-from visionflows.datasets.label_rules import label_rows, parse_label_rule
+from visionflows.datasets.label_rows import label_rows
+from visionflows.datasets.label_rules import parse_label_rule
 
 
 def options(description: str, epochs: str) -> argparse.ArgumentParser:

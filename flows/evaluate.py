@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from tasks import data, evaluation
-from visionflows.datasets.label_rules import parse_label_rule
+from visionflows.datasets.label_rules import Missing, parse_label_rule
 from visionflows.inference.engine import EngineSettings
 from visionflows.models.registry import default_store, find_model
 from visionflows.orchestration import parameters
@@ -27,6 +27,7 @@ def evaluate(
     store: Annotated[str, parameters.STORE] = "",
     sha256: Annotated[str, parameters.SHA256] = "",
     label_sep: Annotated[str, parameters.LABEL_SEP] = "",
+    missing: Annotated[Missing, parameters.MISSING] = "error",
     settings: Annotated[EngineSettings, "Advanced: speed, precision and decoding."] = DEFAULTS,
 ) -> dict[str, Any]:
     """The content of evaluation.json.
@@ -34,7 +35,7 @@ def evaluate(
     Raises a VisionflowsError; settings are checked before any work.
     """
     store = store or default_store()
-    rule = parse_label_rule(labels, label_sep)
+    rule = parse_label_rule(labels, label_sep, missing=missing)
     find_model(model, store)
     output = output or default_output(store, "evaluations")
     open_storage(output).check_writable()

@@ -11,7 +11,8 @@ from pydantic import Field
 from flows.score import score
 from flows.train import train
 from tasks import promotion
-from visionflows.models.registry import default_store
+from visionflows.datasets.label_rules import Missing, parse_label_rule
+from visionflows.models.registry import default_store, production_info
 from visionflows.orchestration import artifacts, parameters
 from visionflows.orchestration.steps import flow
 from visionflows.review.corrections import existing_locations
@@ -46,21 +47,28 @@ def retrain(
     corrections_in_validation: Annotated[bool, parameters.CORRECTIONS_IN_VALIDATION] = False,
     label_sep: Annotated[str, parameters.LABEL_SEP] = "",
     multi_label: Annotated[bool | None, parameters.MULTI_LABEL] = None,
+    missing: Annotated[Missing, parameters.MISSING] = "error",
     settings: Annotated[TrainSettings, parameters.TRAINING] = DEFAULTS,
 ) -> dict[str, Any]:
     """The new version, whether it was promoted, the reason, and the comparison.
 
+    With the same `labels` as those of production, their options are repeated.
     Raises a VisionflowsError; production then stays as it was.
     """
     store = store or default_store()
     corrections = tuple(existing_locations(corrections))
+    rule = parse_label_rule(labels, label_sep, multi_label, missing)
+    before = production_info(name, store)
+    if before and before.labels == labels:
+        rule = rule.repeat(before.label_sep, before.multi_label, before.missing)
     published = train(
         *(dataset, name, labels, group, valid_pct, store),
         int8=int8,
         corrections=corrections,
         corrections_in_validation=corrections_in_validation and bool(corrections),
-        label_sep=label_sep,
-        multi_label=multi_label,
+        label_sep=rule.separator,
+        multi_label=rule.multi_label,
+        missing=rule.missing,
         settings=settings,
     )
     candidate = f"{name}@{published.rstrip('/').rpartition('/')[2]}"

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from tasks import data, training
 from visionflows.datasets.group_rules import parse_group_rule
-from visionflows.datasets.label_rules import parse_label_rule
+from visionflows.datasets.label_rules import Missing, parse_label_rule
 from visionflows.errors import SettingsError
 from visionflows.label_sets import is_multi_label
 from visionflows.models.artifact import Model
@@ -51,6 +51,7 @@ def train(
     corrections_in_validation: Annotated[bool, parameters.CORRECTIONS_IN_VALIDATION] = False,
     label_sep: Annotated[str, parameters.LABEL_SEP] = "",
     multi_label: Annotated[bool | None, parameters.MULTI_LABEL] = None,
+    missing: Annotated[Missing, parameters.MISSING] = "error",
     settings: Annotated[TrainSettings, parameters.TRAINING] = DEFAULTS,
 ) -> str:
     """The location of the published model artifact, which becomes the latest version of `name`.
@@ -61,7 +62,7 @@ def train(
     check_installed(int8)
     store = store or default_store()
     check_name(name)
-    rule = parse_label_rule(labels, label_sep, multi_label)
+    rule = parse_label_rule(labels, label_sep, multi_label, missing)
     parse_group_rule(group, rule)
     check_corrections(corrections, corrections_in_validation)
     given, settings = settings, settings.resolved(multi_label=None)

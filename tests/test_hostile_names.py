@@ -18,7 +18,8 @@ from conftest import encoded, shape
 
 from visionflows.cli import main as cli
 from visionflows.cli import program, terminal
-from visionflows.datasets.label_rules import label_rows, parse_label_rule
+from visionflows.datasets.label_rows import label_rows
+from visionflows.datasets.label_rules import parse_label_rule
 from visionflows.errors import StorageError, one_line
 from visionflows.escaping import escape_formula, printable, unescape_formula, utf8
 from visionflows.orchestration import artifacts, flow_runs, logs, notifications, url_redaction

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from visionflows.datasets.label_rules import Missing
 from visionflows.errors import SettingsError
 from visionflows.inference import Engine, EngineSettings, open_engine
 from visionflows.models.artifact import read_files_csv, read_info
@@ -117,6 +118,7 @@ def train(
     settings: TrainSettings | None = None,
     label_sep: str = "",
     multi_label: bool | None = None,
+    missing: Missing = "error",
     group: str = "",
     valid_pct: float = 0.2,
     sha256: str = "",
@@ -143,6 +145,7 @@ def train(
         settings=settings,
         label_sep=label_sep,
         multi_label=multi_label,
+        missing=missing,
         group=group,
         valid_pct=valid_pct,
         sha256=sha256,
@@ -184,6 +187,7 @@ def evaluate(
     output: str | Path = "",
     *,
     label_sep: str = "",
+    missing: Missing = "error",
     store: str | Path | None = None,
     sha256: str = "",
     settings: EngineSettings | None = None,
@@ -198,7 +202,8 @@ def evaluate(
 
     settings = _with_options(settings or EngineSettings(), options)
     content = flow.call_without_server(
-        *(str(model), str(dataset), labels, str(output), _store(store), sha256, label_sep), settings
+        *(str(model), str(dataset), labels, str(output), _store(store), sha256, label_sep, missing),
+        settings,
     )
     content.pop("output")
     return EvaluationResult.model_validate(content, strict=False)

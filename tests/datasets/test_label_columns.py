@@ -121,11 +121,16 @@ def rows_of(head: str, cell) -> str:
         rows_of("filename, black, white", lambda name, at: f"{name}.jpg, {at}, {1 - at}"),
     ],
 )
-def test_a_column_for_each_class_is_named(photos, tmp_path, text):
+def test_columns_of_0_and_1_are_classes(photos, tmp_path, text):
     (tmp_path / "l.csv").write_text(text)
+    table = build_table(photos, f"csv:{tmp_path}/l.csv")
+    assert table.label.nunique() == 2
+    assert not table.attrs["multi_label"], "each line has one 1"
+    (tmp_path / "l.csv").write_text(text.replace(text.split(",")[0], "name", 1))
     line = stopped(photos, f"csv:{tmp_path}/l.csv")
-    assert "it has a column for each class (" in line
-    assert line.endswith("): make one column of labels of them")
+    assert line.endswith(f"): name the column of paths, as --labels csv:{tmp_path}/l.csv#PATH,*")
+    named = build_table(photos, f"csv:{tmp_path}/l.csv#name,*")
+    assert named.equals(table)
 
 
 @pytest.mark.parametrize(
@@ -165,3 +170,10 @@ def test_the_right_columns_are_suggested_and_then_work(photos, tmp_path, text, c
     rule = f"csv:{tmp_path}/l.csv"
     assert stopped(photos, rule).endswith(f"#{columns}")
     assert build_table(photos, f"{rule}#{columns}").path.tolist() == PICTURES
+
+
+@pytest.mark.parametrize("cells", [("0.91,0.09", "0.2,0.8"), ("x,", ",x")])
+def test_a_column_of_each_class_is_not_suggested_as_labels(photos, tmp_path, cells):
+    lines = [f"{path},{cells[at % 2]}\n" for at, path in enumerate(PICTURES)]
+    (tmp_path / "l.csv").write_text("image,black,white\n" + "".join(lines))
+    assert stopped(photos, f"csv:{tmp_path}/l.csv").endswith("#PATH,LABEL")

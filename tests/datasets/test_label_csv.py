@@ -172,7 +172,9 @@ def test_a_folder_that_path_and_image_both_have_must_be_the_same(tmp_path):
     others = "x/cat/1.jpg", "y/dog/2.jpg", "cow/2.jpg", "dogs/4.jpg"
     line = stopped(tmp_path / "a", csv_of(tmp_path, "path,label", *others))
     assert "4 of its paths name no image in" in line
-    assert line.endswith("write them from that folder on, or take those lines out")
+    assert line.endswith(
+        "write them from that folder on, take those lines out, or use --missing skip"
+    )
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,11 @@ def test_an_invalid_rule_is_refused_before_any_work(tmp_path, text, says):
 
 
 @pytest.mark.parametrize(
-    "text", ["folder", "uppercase", "uppercase:dog,cat", "csv:s3://b/l.csv", "regex:^([a-z]+):"]
+    "text",
+    [
+        *("folder", "uppercase", "uppercase:dog,cat", "csv:s3://b/l.csv", "regex:^([a-z]+):"),
+        *("coco:s3://b/l.json", "voc:Annotations", "cvat:l.xml", "keywords", "keywords:A|B"),
+    ],
 )
 def test_a_rule_is_printed_as_it_was_written(text):
     assert str(parse_label_rule(text)) == text
@@ -195,9 +199,9 @@ def test_duplicates_of_validation_images_are_moved_to_validation(tmp_path, caplo
     [
         ([], "lacks the column path and label; its first line must name path and label"),
         (["path,class", "cat/c0.png,cat"], "lacks the column label; "),
-        (["path;label", "cat/c0.png;cat"], "has path;label"),
-        (["path,label"], "has no row with a label"),
-        (["path,label", "cat/c0.png,"], "has no row with a label"),
+        (["path;label", "cat/c0.png;cat"], "and has path;label; its columns are parted by"),
+        (["path,label"], "has no line with a label"),
+        (["path,label", "cat/c0.png,"], "has no line with a label"),
         (["path,label", "cat/c0.png,a", "./cat/c0.png,b"], "names cat/c0.png twice"),
         (["path,label,is_valid", "cat/c0.png,a,maybe"], "is_valid of cat/c0.png is 'maybe'"),
         (

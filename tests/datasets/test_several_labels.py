@@ -149,3 +149,17 @@ def test_the_first_part_has_every_class():
     assert stratify(alone, (0.1, 0.9)) == [0] * 4
     pair = [Counter({IMAGES: 1, "a": 1})] * 2
     assert sorted(stratify(pair, (0.8, 0.2))) == [0, 1]
+
+
+def test_a_class_that_a_given_split_never_trains_is_refused(tmp_path):
+    lines = [f"{at}.jpg,{cell},{at > 5}" for at, cell in enumerate([*CELLS, "cat;owl"])]
+    make(tmp_path, *(f"{at}.jpg" for at in range(9)))
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,is_valid", *lines]))
+    rule = parse_label_rule(f"csv:{tmp_path}/labels.csv", ";")
+    assert "its split leaves no image of owl to train on" in stopped(tmp_path, rule)
+
+
+def test_a_class_of_damaged_photos_is_refused(tmp_path):
+    rule = csv_of(tmp_path, [*CELLS, "cat;owl"], separator=";")
+    (tmp_path / "8.jpg").write_bytes(b"\xff\xd8\xffdamaged")
+    assert "no image of owl can be used, such as 8.jpg" in stopped(tmp_path, rule)

@@ -84,11 +84,14 @@ def test_another_input_into_a_finished_output_needs_replace(trained, where, tmp_
 
 
 def test_a_preview_says_that_the_run_would_be_refused(trained, tmp_path):
-    one, two = (write_shapes(tmp_path / name, each=1) for name in ("one", "two"))
+    one, two = (write_shapes(tmp_path / name / "in", each=1) for name in ("one", "two"))
     scored(trained, one, tmp_path / "out")
     engine = open_engine("shapes", trained.store, SMALL)
-    with pytest.raises(OtherRunError, match=r"holds the result of .*one, not of .*two") as caught:
+    with pytest.raises(
+        OtherRunError, match=r"holds the result of .*one/in, not of .*two/in"
+    ) as caught:
         LocalRun(str(two), str(tmp_path / "out"), engine, SMALL).preview()
+    assert "if it is the same under another path, use --replace --only-new" in str(caught.value)
     assert "--retry-failed" not in str(caught.value), "which would be refused too"
 
 

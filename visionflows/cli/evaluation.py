@@ -9,6 +9,7 @@ from visionflows.cli.options import (
     ClassNames,
     Labels,
     LabelSep,
+    Missing,
     Store,
     name_classes,
     prepare_prefect,
@@ -31,6 +32,7 @@ def evaluate(
     labels: Labels = "folder",
     class_names: ClassNames = "",
     label_sep: LabelSep = "",
+    missing: Missing = "error",
     output: Annotated[
         str,
         typer.Option(

@@ -17,6 +17,7 @@ from visionflows.cli.options import (
     ClassNames,
     Labels,
     LabelSep,
+    Missing,
     MultiLabel,
     Store,
     name_classes,
@@ -126,6 +127,7 @@ def train(
     class_names: ClassNames = "",
     label_sep: LabelSep = "",
     multi_label: MultiLabel = None,
+    missing: Missing = "error",
     group: Group = "",
     valid_pct: ValidPct = 0.2,
     sha256: Annotated[str, typer.Option(help="Expected SHA-256 of the archive.")] = "",
@@ -159,6 +161,7 @@ def retrain(
     class_names: ClassNames = "",
     label_sep: LabelSep = "",
     multi_label: MultiLabel = None,
+    missing: Missing = "error",
     group: Group = "",
     valid_pct: ValidPct = 0.2,
     inbox: Annotated[

@@ -29,7 +29,8 @@ Labels = Annotated[
     str,
     typer.Option(
         help="folder (the parent folder), uppercase (a capital first letter, as in PETS), "
-        "regex:PATTERN (its capture group, in the file name), or csv:PATH_OR_URI[#path,label]."
+        "regex:PATTERN (its capture group, in the file name), csv:PATH_OR_URI[#path,label], "
+        "coco:PATH_OR_URI, voc:FOLDER_OR_URI, cvat:PATH_OR_URI, or keywords[:BRANCH]."
     ),
 ]
 ClassNames = Annotated[
@@ -55,6 +56,10 @@ MultiLabel = Annotated[
         "the source of the labels says]",
         show_default=False,
     ),
+]
+Missing = Annotated[
+    Literal["error", "skip"],
+    typer.Option(help="What to do about images that a label file lists and the dataset lacks."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -13,7 +13,8 @@ from visionflows.datasets.content_sniffing import is_archive_name
 from visionflows.datasets.format_names import format_name, format_names
 from visionflows.datasets.group_rules import GroupRule, parse_group_rule
 from visionflows.datasets.group_split import groups_on_both_sides, split_by_group
-from visionflows.datasets.label_rules import LabelRule, label_rows, parse_label_rule
+from visionflows.datasets.label_rows import label_rows
+from visionflows.datasets.label_rules import LabelRule, parse_label_rule
 from visionflows.datasets.table_notes import TEST, UNKNOWN_CLASS, UNLABELLED, log_table
 from visionflows.errors import SettingsError, TableError
 from visionflows.hashing import sha256_of
@@ -112,6 +113,7 @@ def _split(
     duplicates = split.group_contents(usable, split.near_duplicate_ids(usable))
     if "is_valid" in table:
         valid = split.split_as_given(usable, rule)
+        _check_trained(usable, valid, rule)
         if valid_pct != VALID_PCT:
             notes.append(f"--valid-pct {valid_pct}: without effect, as the split is given")
         notes += groups_on_both_sides(usable, valid, group_rule)
@@ -123,6 +125,17 @@ def _split(
     notes += split.burst_notes(usable)
     table.attrs["near_duplicates"] = split.near_duplicate_notes(usable, valid, duplicates)
     return table.assign(is_valid=(table.status == "ok") & table.sha256.isin(valid))
+
+
+def _check_trained(usable: pd.DataFrame, valid: set[str], rule: LabelRule) -> None:
+    """Raise TableError if a given split leaves a class of several no image to train on."""
+    trained = by_class(usable[~usable.sha256.isin(valid)]).label
+    never = sorted({*by_class(usable).label} - {*trained})
+    if never and is_multi_label(usable):
+        raise TableError(
+            f"--labels {rule}: its split leaves no image of {format_names(never)} to train on; "
+            "move some, or take the class out"
+        )
 
 
 def downscaled_cache(decode_options: DecodeOptions) -> DownscaledCache:

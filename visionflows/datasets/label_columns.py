@@ -1,9 +1,11 @@
 """Choose the columns of a label CSV: by their known names, or by the names that a user gives."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from visionflows.datasets.format_names import format_name, format_names
+from visionflows.datasets.label_cells import ONES, ZEROS
 from visionflows.datasets.path_matching import PathMatcher
 from visionflows.errors import TableError
 from visionflows.images.formats import is_image_name
@@ -19,11 +21,16 @@ SPLIT_COLUMNS = (  # the first one counts
     *(IS_VALID, "split", "set", "data set", "data_set", "dataset", "subset", "partition"),
 )
 _SUGGESTED = ("choice", "labels", "tags", "finding labels", "dx", "diagnosis", "common_name")
-_ONE_HOT = {"0", "1", "0.0", "1.0"}
+_NO_CLASSES = (*FOLDER_COLUMNS, *SPLIT_COLUMNS, "", "unnamed: 0")  # pandas' index
+ALL_CLASSES = "*"  # instead of the name of the column of labels
+_FRACTION = re.compile(r"\d*\.\d+(e-?\d+)?", re.IGNORECASE)
 
 
 class Columns(NamedTuple):
-    """The positions of the columns; `folder`, `split` and `group` are negative if there is none."""
+    """The positions of the columns; those but `path` are negative if there is none.
+
+    Without a column of labels there is one of 0 and 1 for each of the `classes`.
+    """
 
     path: int
     label: int
@@ -31,6 +38,8 @@ class Columns(NamedTuple):
     split: int
     group: int
     split_name: str
+    classes: tuple[int, ...] = ()
+    class_names: tuple[str, ...] = ()
 
 
 class Head(NamedTuple):
@@ -53,16 +62,29 @@ class Head(NamedTuple):
         folders = [at for at, name in enumerate(names) if name in FOLDER_COLUMNS]
         folder = folders[0] if len(folders) == 1 and folders[0] not in found else -1
         split_name = names[split] if split >= 0 else ""
-        return Columns(path, label, folder, split, self._group(group), split_name)
+        at_group = self._group(group)
+        columns = Columns(path, label, folder, split, at_group, split_name)
+        if label >= 0:
+            return columns
+        classes = tuple(at for at in self._one_hot() if at not in (path, at_group))
+        class_names = tuple(self.header[at] for at in classes)
+        if twice := [name for name in class_names if class_names.count(name) > 1]:
+            raise TableError(
+                f"{self.location}: has two columns {format_name(twice[0])}; take one out"
+            )
+        return columns._replace(classes=classes, class_names=class_names)
 
     def _find(self, names: list[str], named: tuple[str, ...]) -> list[int]:
-        """The positions of the columns of paths and labels."""
+        """The positions of the columns of paths and labels; -1 if there is one for each class."""
         known: tuple[tuple[str, ...], ...] = (("path",), ("label",))
         if named:
             known = tuple((name.casefold(),) for name in named)
         elif "path" not in names and {*names} & {*FILE_COLUMNS}:
             known = FILE_COLUMNS, LABEL_COLUMNS
         found = [[at for at, name in enumerate(names) if name in columns] for columns in known]
+        is_each = not named or named[1] == ALL_CLASSES
+        if found[0] and not found[1] and is_each and self._one_hot():
+            found[1] = [-1]
         wanted = named or ("path", "label")
         missing = [name for name, columns in zip(wanted, found, strict=True) if not columns]
         if missing:
@@ -102,10 +124,10 @@ class Head(NamedTuple):
             return "; its columns are parted by blanks: write commas, and path,label as first line"
         if is_named or len(header) < 2:
             return ""
-        if one_hot := self._one_hot():
+        if classes := format_names([self.header[at] for at in self._one_hot()]):
             return (
-                f"; it has a column for each class ({format_names(one_hot)}): make one column of "
-                "labels of them"
+                f"; it has a column for each class ({classes}): "
+                f"name the column of paths, as --labels csv:{self.location}#PATH,{ALL_CLASSES}"
             )
         names = self.suggest() or (header if len(header) == 2 else ["PATH", "LABEL"])
         example = ",".join(map(format_name, names))
@@ -124,11 +146,16 @@ class Head(NamedTuple):
             f"{format_name(cell)}; write the line path,label above it"
         )
 
-    def _one_hot(self) -> list[str]:
-        """The names of columns that hold 0 and 1, if each line has a single 1 in them."""
-        at_ones = [at for at in range(len(self.header)) if {*self._cells(at)} <= _ONE_HOT]
-        sums = {sum(float(cells[at]) for at in at_ones) for cells in self.sample if at_ones}
-        return [self.header[at] for at in at_ones] if len(at_ones) > 1 and sums == {1.0} else []
+    def _one_hot(self) -> list[int]:
+        """The positions of columns that hold 0 and 1 only, if there are at least two."""
+        found = [
+            at
+            for at, name in enumerate(self.header)
+            if name.casefold() not in _NO_CLASSES
+            and self.sample
+            and {cell.casefold() for cell in self._cells(at)} <= ONES | ZEROS
+        ]
+        return found if len(found) > 1 else []
 
     def suggest(self) -> list[str]:
         """The names of the columns that hold paths and labels, by their cells; empty if unclear."""
@@ -140,12 +167,17 @@ class Head(NamedTuple):
         others = [at for at in range(len(self.header)) if at != path]
         labels = [at for at in others if self.header[at].casefold() in LABEL_COLUMNS + _SUGGESTED]
         labels += sorted(
-            (at for at in others if len({*self._cells(at)}) > 1),
+            filter(self._may_be_labels, others),
             key=lambda at: len({*self._cells(at)}),
         )
         if not max(scores) or not labels:
             return []
         return [self.header[path], self.header[labels[0]]]
+
+    def _may_be_labels(self, at: int) -> bool:
+        """Whether a column holds several values, not only probabilities or marks of one class."""
+        values = {*self._cells(at)} - {""}
+        return len(values) > 1 and not all(map(_FRACTION.fullmatch, values))
 
     def _cells(self, at: int) -> list[str]:
         return [cells[at].strip() if at < len(cells) else "" for cells in self.sample]

@@ -1,40 +1,29 @@
-"""The rules that give a dataset's images their labels, and notes on unusual names of classes."""
+"""The rules that give a dataset's images their labels."""
 
 import dataclasses
-import itertools
 import posixpath
 import re
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable
-from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
-from visionflows.datasets.folder_layout import NO_LABEL, Layout, Row, nfc, split_role
-from visionflows.datasets.format_names import first_three, format_name, format_names
-from visionflows.datasets.label_csv import LabelCsv
-from visionflows.datasets.masks import MASK, find_masks
-from visionflows.errors import SettingsError, TableError
-from visionflows.escaping import printable
-from visionflows.images.formats import is_image_name
-from visionflows.label_sets import SEPARATOR, class_names, join_labels
-from visionflows.storage.local import LocalStorage
+from visionflows.datasets.folder_layout import nfc
+from visionflows.errors import SettingsError
 
 _CSV = re.compile(r"(.+)#([^#,]+),([^#,]+)", re.DOTALL)  # the last #: a name may have one too
-_DASH = re.compile(r"(?<=[^\W\d])[-\u2010-\u2015]+(?=[^\W\d])")
+_FILES = ("csv", "coco", "voc", "cvat")  # kinds of label files
 _SEPARABLE = ("csv", "folder", "regex")  # kinds of which --label-sep parts the labels
-_ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")  # of what people do not see
+Missing = Literal["error", "skip"]
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelRule:
     """Where labels come from."""
 
-    kind: str  # folder, uppercase, regex or csv
-    value: str = ""  # the class names, the regex's pattern, or the CSV's location
+    kind: str  # folder, uppercase, regex, csv, coco, voc, cvat or keywords
+    value: str = ""  # the class names, the regex's pattern, the location, or the branch
     columns: tuple[str, ...] = ()  # of the CSV: path and label, if they are named
     separator: str = ""  # between the labels of an image
     multi_label: bool | None = None  # None: as the source says
+    missing: Missing = "error"  # for images that a label file lists and the folder lacks
 
     def __str__(self) -> str:
         columns = f"#{','.join(self.columns)}" if self.columns else ""
@@ -43,13 +32,17 @@ class LabelRule:
     @property
     def options(self) -> dict[str, str]:
         """The options of model.json that are not the default."""
-        return {"label_sep": self.separator} if self.separator else {}
+        options = {"label_sep": self.separator, "missing": self.missing}
+        return {name: value for name, value in options.items() if value not in ("", "error")}
 
-    def repeat(self, separator: str) -> "LabelRule":
-        """The rule with the options of a training, where it has none of its own and takes them."""
-        if self.separator or self.kind not in _SEPARABLE:
-            return self
-        return dataclasses.replace(self, separator=separator)
+    def repeat(self, separator: str, multi_label: bool, missing: Missing) -> "LabelRule":
+        """The rule with the options of a training, where it takes them and has none of its own."""
+        return dataclasses.replace(
+            self,
+            separator=self.separator or (separator if self.kind in _SEPARABLE else ""),
+            multi_label=multi_label if self.multi_label is None else self.multi_label,
+            missing=missing if self.kind in _FILES and self.missing == "error" else self.missing,
+        )
 
     def label(self, path: str) -> str:
         """The label in a file's name, folders aside; empty if there is none."""
@@ -60,16 +53,13 @@ class LabelRule:
         return (match and match[1]) or ""
 
 
-class LabelRows(NamedTuple):
-    """The images as rows, notes on them, and whether an image may have several labels."""
-
-    rows: list[Row]
-    notes: list[str]
-    is_multi: bool
-
-
-def parse_label_rule(text: str, separator: str = "", multi_label: bool | None = None) -> LabelRule:
-    """The rule for `folder`, `uppercase`, `regex:PATTERN` or `csv:LOCATION[#path,label]`.
+def parse_label_rule(
+    text: str,
+    separator: str = "",
+    multi_label: bool | None = None,
+    missing: Missing = "error",
+) -> LabelRule:
+    """The rule for `folder`, `uppercase`, `regex:PATTERN`, `csv:LOCATION[#path,label]` and such.
 
     `uppercase:dog,cat` names its classes: for small first letters, and for capitals. A `separator`
     parts the labels of an image. Raises SettingsError for any other, for class names that are not
@@ -79,7 +69,9 @@ def parse_label_rule(text: str, separator: str = "", multi_label: bool | None = 
     if separator and rule.kind not in _SEPARABLE:
         kinds = ", ".join(_SEPARABLE)
         raise SettingsError(f"--label-sep {separator}: needs --labels of {kinds}, not {text}")
-    return dataclasses.replace(rule, separator=separator, multi_label=multi_label)
+    if missing == "skip" and rule.kind not in _FILES:
+        raise SettingsError(f"--missing skip: needs --labels of {', '.join(_FILES)}, not {text}")
+    return dataclasses.replace(rule, separator=separator, multi_label=multi_label, missing=missing)
 
 
 def _parse(text: str) -> LabelRule:
@@ -93,10 +85,15 @@ def _parse(text: str) -> LabelRule:
         match = _CSV.fullmatch(value)
         location, *columns = match.groups() if match else [value]
         return LabelRule("csv", location, tuple(columns))
+    if kind == "keywords" and bool(colon) == bool(value):
+        return LabelRule(kind, value.strip("|"))
+    if kind in _FILES and value:
+        return LabelRule(kind, value)
     if kind != "regex":
         raise SettingsError(
             f"--labels {text}: no such rule; give folder, uppercase, regex:<pattern with one group>"
-            " or csv:<path or URI>, with #PATH,LABEL to name its columns"
+            ", csv:<path or URI>, with #PATH,LABEL to name its columns, coco:<path or URI>, "
+            "voc:<folder or URI>, cvat:<path or URI>, keywords or keywords:<branch>"
         )
     check_pattern(f"--labels {text}", value, "the label")
     return LabelRule("regex", value)
@@ -124,112 +121,3 @@ def _class_names(text: str, value: str) -> str:
             "dog,cat"
         )
     return ",".join(names)
-
-
-def label_rows(
-    rule: LabelRule, folder: Path, paths: list[str], group_column: str = ""
-) -> LabelRows:
-    """The images (`paths` in `folder`) as rows of path, label and why, sorted.
-
-    The label, printable and in Unicode form NFC, is empty and `why` the reason if the rule gives
-    none, and for masks. Several labels are a text of `join_labels`, which may be empty. A CSV gives
-    rows for the images that it lists only, with their group.
-    `is_test` marks test images. Rows have is_valid, and given_by (folders or csv), if the CSV or
-    the folders give a split. Raises TableError if only test images get a label, or none, or the CSV
-    does not fit the folder; StorageError if there is no such CSV.
-    """
-    if rule.kind == "csv":
-        rows, notes = LabelCsv(rule.value, rule.columns, folder, group_column).rows(paths)
-    else:
-        rows, notes = _rows_by_name(rule, folder, paths)
-    is_multi = rule.multi_label
-    if is_multi is None:
-        is_multi = bool(rule.separator) or any("labels" in row for row in rows)
-    for row in rows:
-        _put_label(row, rule, is_multi)
-    labels = {row["label"] for row in rows if not row["is_test"]}
-    classes = {name for label in labels for name in class_names(label, is_multi)}
-    if not classes:
-        masks = {row["path"] for row in rows if row["why"] == MASK}
-        paths = [path for path in paths if path not in masks]
-        name = format_names([posixpath.basename(path) for path in paths[:1]])
-        seen = f"sees only the name of a file, {name}, and " if rule.kind == "regex" else ""
-        raise TableError(f"--labels {rule}: {seen}matches no file, such as {format_names(paths)}")
-    rows.sort(key=lambda row: row["path"])
-    return LabelRows(rows, [*notes, *_class_notes(classes, is_multi)], is_multi)
-
-
-def _put_label(row: Row, rule: LabelRule, is_multi: bool) -> None:
-    """Complete a row: its label, why it has none, and whether it is a test image."""
-    listed = row.pop("labels", None)
-    parts = row["label"].split(rule.separator) if rule.separator else [row["label"]]
-    names = [part.strip() for part in parts] if rule.separator else parts
-    names = sorted({printable(nfc(name)) for name in (names if listed is None else listed)} - {""})
-    why = NO_LABEL
-    if is_multi:
-        if name := next((name for name in names if SEPARATOR in name), ""):
-            raise TableError(
-                f"--labels {rule}: the class {format_name(name)} has a {SEPARATOR}, which "
-                "parts the labels of an image; rename it, or name another --label-sep"
-            )
-        why = NO_LABEL if listed is None else ""
-    elif len(names) > 1:
-        why = f"has {len(names)} labels, and --no-multi-label takes one: {format_names(names)}"
-        names = []
-    row["label"] = join_labels(names) if is_multi else "".join(names)
-    row.setdefault("is_test", False)
-    row.setdefault("test_why", "")
-    row["why"] = "" if names else row.get("why") or (why and (row["test_why"] or why))
-
-
-def _rows_by_name(rule: LabelRule, folder: Path, paths: list[str]) -> tuple[list[Row], list[str]]:
-    """The rows of images whose folder or name gives the label, and of masks; and notes."""
-    by_folder = rule.kind == "folder"
-    masks = find_masks(paths, LocalStorage(folder), classes=by_folder)
-    paths = [path for path in paths if path not in masks]
-    if by_folder:
-        layout = Layout(paths)
-        rows, notes = layout.rows(), layout.notes()
-    else:
-        rows = [{"path": path, "label": rule.label(path)} for path in paths]
-        notes = Layout(paths, classes=False).split(rows)
-    return [*rows, *({"path": path, "label": "", "why": MASK} for path in masks)], notes
-
-
-def _class_notes(classes: Iterable[str], is_multi: bool) -> list[str]:
-    """Notes on unusual names of classes, which are printable; a line each."""
-    classes, similar = sorted(classes), defaultdict(list)
-    for name in classes:
-        similar[_plain(name)].append(name)
-    pairs = [" = ".join(map(format_name, names)) for names in similar.values() if len(names) > 1]
-    notes = {
-        "classes that differ only by case, spaces or the like": first_three(pairs),
-        "labels like lists, each combination a class of its own": format_names(
-            [] if is_multi else _lists(classes)
-        ),
-        "classes named like files": format_names([*filter(is_image_name, classes)]),
-        "classes named like the parts of a split": format_names([*filter(split_role, classes)]),
-    }
-    return [f"{note}: {names}" for note, names in notes.items() if names]
-
-
-def _plain(name: str) -> str:
-    """A class name without what people do not see: of `jet_black` and `Jet black`, 1 and 1.0."""
-    text = unicodedata.normalize("NFKC", _ESCAPE.sub("", name)).casefold()
-    plain = "".join(_DASH.sub(" ", text.replace("_", " ")).split())
-    try:
-        return str(float(plain))
-    except ValueError:
-        return plain
-
-
-def _lists(classes: list[str]) -> list[str]:
-    """The class names that are lists: in brackets, or of parts that other names have too."""
-    parts = {name: [part.strip() for part in re.split("[|;,]", name)] for name in classes}
-    counts = Counter(itertools.chain.from_iterable({*each} - {""} for each in parts.values()))
-    return [
-        name
-        for name, each in parts.items()
-        if re.fullmatch(r"\[.*\]|\{.*\}", name, re.DOTALL)
-        or (len(each) > 1 and any(counts[part] > 1 for part in each))
-    ]

@@ -115,6 +115,15 @@ def decode_here(
         raise _refusal(data, format, first_error)
 
 
+@contextlib.contextmanager
+def opened_header(data: bytes) -> Iterator[ImageFile]:
+    """The file with what is read before its pixels, in this process. Raises BadImage."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_bad_image_errors())
+        stack.enter_context(no_pixel_limit())
+        yield stack.enter_context(_open_file(data, _decodable_format(data), Clock(len(data))))
+
+
 def _decodable_format(data: bytes) -> formats.FileFormat | None:
     """The format of a file, None if it has no signature. Raises BadImage if it is not decoded."""
     if not data:

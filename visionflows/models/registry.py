@@ -148,6 +148,13 @@ class ListedModel(NamedTuple):
     aliases: list[str]
 
 
+def production_info(name: str, store: str | Path) -> ModelInfo | None:
+    """The model.json of a model's production version; None if it has none."""
+    if "production" not in read_aliases(name, store):
+        return None
+    return read_info(find_model(f"{name}@production", store))
+
+
 def list_models(store: str | Path) -> list[ListedModel]:
     """Every published version, by name, newest first; an unreadable one is only logged."""
     models, found = open_storage(store).sub("models"), []

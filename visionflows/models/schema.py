@@ -266,6 +266,7 @@ class ModelInfo(NetworkInfo):
     decode_agreement: DecodeAgreement | None = None
     labels: str
     label_sep: str = ""
+    missing: Literal["error", "skip"] = "error"
     dataset: DatasetInfo
     label_issues: LabelIssues | None = None
     split: Split

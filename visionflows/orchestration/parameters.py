@@ -6,8 +6,9 @@ DATASET = (
 )
 SHA256 = "Expected SHA-256 of the archive; empty to accept any."
 LABELS = (
-    "folder, uppercase, regex:PATTERN with one capture group, or csv:PATH_OR_URI#PATH,LABEL (the "
-    "columns, if they are not path and label). uppercase:dog,cat names its classes."
+    "folder, uppercase, regex:PATTERN with one capture group, csv:PATH_OR_URI#PATH,LABEL (the "
+    "columns, if they are not path and label), coco:PATH_OR_URI, voc:FOLDER_OR_URI, "
+    "cvat:PATH_OR_URI, or keywords[:BRANCH]. uppercase:dog,cat names its classes."
 )
 LABEL_SEP = (
     "What parts the labels of an image, such as ; in a cell of the CSV. The model then gives an "
@@ -17,6 +18,7 @@ MULTI_LABEL = (
     "Whether the model gives an image any number of labels, or exactly one; by default as the "
     "source of the labels says."
 )
+MISSING = "What to do about images that a label file lists and the dataset lacks: error, or skip."
 GROUP = (
     "Images to keep on one side of the split, such as those of a camera: folder, regex:PATTERN "
     "(its capture group, in the path), or column:NAME of the label CSV."

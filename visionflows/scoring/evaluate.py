@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from visionflows.datasets.fetch import Dataset
-from visionflows.datasets.label_rules import LabelRule, label_rows, parse_label_rule
+from visionflows.datasets.label_rows import label_rows
+from visionflows.datasets.label_rules import LabelRule, parse_label_rule
 from visionflows.errors import ModelError, SettingsError
 from visionflows.evaluation.metrics import confusion_csv
 from visionflows.images.formats import ImageFilter
@@ -69,7 +70,7 @@ def write_evaluation(
 ) -> EvaluationResult:
     """Evaluate a model on a labelled dataset, and write the files above into `output`.
 
-    The labels of an image are parted as at the training, if the rule does not say how.
+    The options of the training's labels hold, if the rule does not say otherwise.
     A store or output in the dataset is no part of it.
     evaluation.json is written last. Raises ModelError if no image can be evaluated.
     """
@@ -77,9 +78,8 @@ def write_evaluation(
     files = [row for row in read_files_csv(model.files) if row["is_valid"] != "True"]
     trained_on = [(row["sha256"], row["signature"]) for row in files]
     rule = parse_label_rule(labels) if isinstance(labels, str) else labels
-    images = label_images(
-        dataset.folder, rule.repeat(model.info.label_sep), own_locations(store, output)
-    )
+    rule = rule.repeat(model.info.label_sep, model.info.multi_label, model.info.missing)
+    images = label_images(dataset.folder, rule, own_locations(store, output))
     results = evaluate(engine, dataset.folder, images, trained_on)
     usable = [result for result in results if result.status == "ok"]
     counts = dict(Counter(result.status for result in results))

@@ -1,0 +1,43 @@
+"""A retraining and an evaluation repeat the options of the production model's labels."""
+
+import contextlib
+import csv
+
+from several_labels import SMALL, write_pairs
+
+import visionflows as vf
+from flows.retrain import retrain
+from visionflows.errors import VisionflowsError
+from visionflows.models.artifact import read_info
+from visionflows.models.registry import find_model, promote
+
+OPTIONS = SMALL | {"epochs": 1, "recipe": "fastai", "resize": "squish"}
+
+
+def test_the_options_of_labels_are_repeated(tmp_path):
+    folder, store = write_pairs(tmp_path / "data", each=4), str(tmp_path / "store")
+    text = (folder / "labels.csv").read_text().replace(";", "|")
+    (folder / "labels.csv").write_text(f"{text}gone.png,circle\r\n")
+    labels = {"labels": "csv:labels.csv", "label_sep": "|", "missing": "skip"}
+    first = vf.train(folder, "pairs", store=store, **labels, **OPTIONS)
+    recorded = first.info.labels, first.info.label_sep, first.info.missing, first.info.multi_label
+    assert recorded == ("csv:labels.csv", "|", "skip", True)
+    promote(f"pairs@{first.version}", store, why="test")
+    with contextlib.suppress(VisionflowsError):  # of the comparison, if there are too few images
+        settings = vf.TrainSettings(**OPTIONS, seed=2)
+        retrain.call_without_server(
+            str(folder), "pairs", labels="csv:labels.csv", store=store, settings=settings
+        )
+    second = read_info(find_model("pairs", store))
+    assert second.version != first.version
+    again = second.labels, second.label_sep, second.missing, second.multi_label
+    assert again == recorded
+
+    write_pairs(tmp_path / "new", each=1, first_seed=90)
+    with (tmp_path / "new/labels.csv").open(encoding="utf-8", newline="") as file:
+        rows = [[cell.replace(";", "|") for cell in row] for row in csv.reader(file)]
+    with (tmp_path / "new/labels.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([*rows, ["gone.png", "circle"]])
+    result = vf.evaluate("pairs", tmp_path / "new", "csv:labels.csv", store=store)
+    assert result.counts["ok"] == 15
+    assert result.counts["unlabelled"] == 1
