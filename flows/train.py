@@ -12,7 +12,6 @@ from pydantic import Field
 from tasks import data, training
 from visionflows.datasets.group_rules import parse_group_rule
 from visionflows.datasets.label_rules import Missing, parse_label_rule
-from visionflows.errors import SettingsError
 from visionflows.label_sets import is_multi_label
 from visionflows.models.artifact import Model
 from visionflows.models.network import check_trainable
@@ -79,10 +78,7 @@ def train(
         decode_options=settings.decode_options,
         store=store,
     )
-    folder, has_several = found.folder, is_multi_label(files)
-    settings = given.resolved(has_several)
-    if corrections and has_several:
-        raise SettingsError(f"{corrections[0]}: corrections of several labels cannot be used yet")
+    folder, settings = found.folder, given.resolved(is_multi_label(files))
     if corrections:
         share = valid_pct if corrections_in_validation else 0
         files, folder = data.correct(files, folder, corrections, store, settings, share)

@@ -8,6 +8,8 @@ import numpy as np
 from conftest import CLASSES, LEARNING, SMALL, shape
 from PIL import Image
 
+import visionflows as vf
+from visionflows.api import TrainedModel
 from visionflows.label_sets import join_labels
 
 
@@ -31,3 +33,9 @@ def write_pairs(folder: Path, each: int, first_seed: int = 0) -> Path:
 # Enough to learn the shapes, on squashed images, as a crop would show one of the two.
 OPTIONS = SMALL | LEARNING | {"epochs": 15, "resize": "squish", "augment": "none", "seed": 1}
 SOURCE = {"labels": "csv:labels.csv", "label_sep": ";"}
+
+
+def train_pairs(root: Path) -> TrainedModel:
+    """The model `pairs` in the store `root`/store, trained on `root`/data, and the export."""
+    data, options = write_pairs(root / "data", each=8), SOURCE | OPTIONS
+    return vf.train(data, "pairs", store=root / "store", export_fastai=True, keep="best", **options)

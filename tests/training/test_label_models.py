@@ -27,24 +27,22 @@ from visionflows.training.settings import TrainSettings
 NAMES = ["circle", "square", "stripes"]
 
 
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory) -> Path:
-    return write_pairs(tmp_path_factory.mktemp("pairs") / "data", each=8)
+@pytest.fixture
+def trained(pairs_model) -> TrainedModel:
+    return pairs_model
 
 
-@pytest.fixture(scope="module")
-def store(pairs) -> str:
-    return str(pairs.parent / "store")
+@pytest.fixture
+def store(trained) -> str:
+    return trained.store
 
 
-@pytest.fixture(scope="module")
-def trained(pairs, store) -> TrainedModel:
-    return vf.train(
-        pairs, "pairs", store=store, export_fastai=True, keep="best", **SOURCE, **OPTIONS
-    )
+@pytest.fixture
+def pairs(trained) -> Path:
+    return Path(trained.store).with_name("data")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def model(trained, store) -> Model:
     return load_model(find_model("pairs", store))
 
@@ -191,10 +189,3 @@ def test_settings_without_a_meaning_are_refused(given, several, error):
     settings.resolved(not several)
     with pytest.raises(SettingsError, match=error):
         settings.resolved(several)
-
-
-def test_corrections_are_refused(trained, pairs, tmp_path, store):
-    path = tmp_path / "corrections.csv"
-    path.write_text("path,sha256,label,answer,was,confidence,why\r\n")
-    with pytest.raises(SettingsError, match="corrections of several labels"):
-        vf.train(pairs, "pairs", store=store, corrections=[path], **SOURCE, **OPTIONS)

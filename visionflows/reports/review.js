@@ -1,9 +1,10 @@
 "use strict";
-// Answers by path: the correct class, or null for none of the classes. The browser keeps them
-// until they are saved. Each photo is embedded once, in its thumbnail.
+// Answers by path: the correct class, or null for none of the classes. If a photo may have several
+// labels, an answer is all of them, joined by semicolons. The browser keeps the answers until they
+// are saved. Each photo is embedded once, in its thumbnail.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const { rows, classes } = data;
+  const { rows, classes, several } = data;
   const find = (id) => document.getElementById(id);
   const thumbs = [...document.querySelectorAll(".thumbs button")];
   const MOST_BUTTONS = 12; // classes that all have a button; of more, the likeliest have one
@@ -14,6 +15,7 @@
   let answers = load();
   let undone = []; // the position and the earlier answer of each change, the last one last
   let current = 0;
+  let picked = new Set(); // of several labels: those of the image that is shown
   let address = "";
 
   function load() {
@@ -33,8 +35,14 @@
   }
 
   const isAnswered = (row) => answers.has(row.path);
-  const isConfirmed = (row) => isAnswered(row) && answers.get(row.path) === row.was;
-  const nameOf = (label) => label ?? "none of these classes";
+  const isRejected = (row) => !row.was && !(several && Number(row.confidence) > 0);
+  const isConfirmed = (row) =>
+    isAnswered(row) && answers.get(row.path) === row.was && !isRejected(row);
+  const nameOf = (label) => {
+    if (label === "") return "no label";
+    return several && label ? label.replaceAll(";", ", ") : label ?? "none of these classes";
+  };
+  const allPicked = () => classes.filter((name) => picked.has(name)).join(";");
   const percent = (share) => {
     const text = (100 * share).toFixed(1);
     return `${(text === "100.0" && share < 1 ? "99.9" : text).replace(/\.0$/, "")} %`;
@@ -52,6 +60,29 @@
       show(current);
       announce(`${words} All images are reviewed: save corrections.csv.`);
     } else show(next, words);
+  }
+
+  // A class is the answer, or one of several labels that are switched on and off.
+  function choose(name) {
+    if (!several) return answer(name);
+    if (!picked.delete(name)) picked.add(name);
+    find("query").value = "";
+    offerClasses();
+    offerAnswer();
+    announce(`Labels: ${nameOf(allPicked())}.`);
+  }
+
+  function confirmAnswer() {
+    if (several) answer(allPicked());
+    else if (rows[current].was) answer(rows[current].was);
+  }
+
+  function offerAnswer() {
+    const row = rows[current], label = several ? allPicked() : row.was;
+    const isSame = label === row.was && !isRejected(row);
+    find("confirm").hidden = !several && !row.was;
+    find("confirm").lastChild.textContent = `${isSame ? "Correct" : "Answer"}: ${nameOf(label)}`;
+    find("confirm").setAttribute("aria-pressed", isAnswered(row) && answers.get(row.path) === label);
   }
 
   function undo() {
@@ -91,7 +122,7 @@
     find("corrected").textContent = done.filter((row) => !isConfirmed(row)).length;
     thumbs.forEach((thumb, position) => {
       const row = rows[position], text = thumb.querySelector(".answer");
-      const words = isConfirmed(row) ? `✓ ${row.was}` : nameOf(answers.get(row.path));
+      const words = isConfirmed(row) ? `✓ ${nameOf(row.was)}` : nameOf(answers.get(row.path));
       text.textContent = isAnswered(row) ? words : "";
       text.className = isConfirmed(row) ? "answer good" : "answer";
     });
@@ -125,7 +156,7 @@
     }
     const lines = done.map((row) => {
       const label = answers.get(row.path);
-      const kind = label === null ? "none" : isConfirmed(row) ? "right" : "other";
+      const kind = label ? (isConfirmed(row) ? "right" : "other") : several ? "empty" : "none";
       const line = { ...row, label: label ?? "", answer: kind, drawn: row.drawn || "" };
       return data.columns.map((name) => quote(harmless(line[name]))).join(",");
     });
@@ -149,15 +180,15 @@
     find("original").href = row.original;
     const group = find(row.why).firstChild.textContent.trim();
     find("photo").textContent = `Image ${current + 1} of ${rows.length}: ${group.toLowerCase()}`;
-    const prediction = row.was
-      ? `Predicted: ${row.was} (${percent(row.confidence)}).`
-      : "No label: the image was rejected as an outlier.";
+    const prediction = isRejected(row)
+      ? "No label: the image was rejected as an outlier."
+      : `Predicted: ${nameOf(row.was)} (${percent(row.confidence)}).`;
     const given = isAnswered(row) ? ` Your answer: ${nameOf(answers.get(row.path))}.` : "";
     find("prediction").textContent = prediction + given;
-    find("confirm").hidden = !row.was;
-    find("confirm").lastChild.textContent = `Correct: ${row.was}`;
-    find("confirm").setAttribute("aria-pressed", isConfirmed(row));
-    find("none").setAttribute("aria-pressed", isAnswered(row) && answers.get(row.path) === null);
+    const labels = isAnswered(row) ? answers.get(row.path) : row.was;
+    picked = new Set(several ? labels.split(";").filter(Boolean) : []);
+    offerAnswer();
+    find("none").setAttribute("aria-pressed", isAnswered(row) && !answers.get(row.path));
     find("query").value = "";
     thumbs.forEach((one, at) => {
       if (at === current) one.setAttribute("aria-current", "true");
@@ -176,20 +207,28 @@
 
   function offerClasses() {
     const query = find("query").value.trim().toLowerCase();
-    const likely = hasFewClasses ? classes : rows[current].guesses.map(([name]) => name);
+    const guesses = rows[current].guesses.map(([name]) => name);
+    const likely = hasFewClasses ? classes : [...new Set([...picked, ...guesses])];
     const matching = query ? search(query) : likely;
     const shown = matching.slice(0, MOST_FOUND);
     find("choices").replaceChildren(...shown.map((name, position) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.setAttribute("aria-pressed", answers.get(rows[current].path) === name);
+      const isPressed = several ? picked.has(name) : answers.get(rows[current].path) === name;
+      button.setAttribute("aria-pressed", isPressed);
       const key = query ? "" : keyOf(name, position);
       if (key) {
         button.setAttribute("aria-keyshortcuts", key);
         button.append(Object.assign(document.createElement("kbd"), { textContent: key }));
       }
       button.append(name);
-      button.addEventListener("click", () => answer(name));
+      button.addEventListener("click", (event) => {
+        choose(name);
+        if (!several) return;
+        const button = [...find("choices").children].find((one) => one.dataset.name === name);
+        (event.detail ? find("photo") : button ?? find("photo")).focus({ preventScroll: true });
+      });
+      button.dataset.name = name;
       return button;
     }));
     const rest = matching.length - shown.length;
@@ -208,14 +247,15 @@
   }
 
   function answerByDigit(key) {
-    if (digits.includes(key)) return answer(key);
+    if (digits.includes(key)) return choose(key);
     if (digits.length) return undefined;
-    return find("choices").querySelector(`[aria-keyshortcuts="${key}"]`)?.click();
+    const name = find("choices").querySelector(`[aria-keyshortcuts="${key}"]`)?.dataset.name;
+    return name === undefined ? undefined : choose(name);
   }
 
   function answerByLetter(letter) {
     const begun = classes.filter((name) => name.toLowerCase().startsWith(letter.toLowerCase()));
-    if (begun.length === 1) answer(begun[0]);
+    if (begun.length === 1) choose(begun[0]);
   }
 
   function onKey(event) {
@@ -226,9 +266,9 @@
     // A key that is held down must not answer for images that nobody has seen.
     if (event.repeat && !key.startsWith("Arrow")) return event.preventDefault();
     if (target.closest("a, button, input, summary") && ["Enter", " "].includes(key)) return;
-    if (key === "Enter") { if (rows[current].was) answer(rows[current].was); }
+    if (key === "Enter") confirmAnswer();
     else if (key === " ") find("large").showModal();
-    else if (key === noneKey) answer(null);
+    else if (key === noneKey) answer(several ? "" : null);
     else if (/^[0-9]$/.test(key)) answerByDigit(key);
     else if (key === "ArrowRight" || key === "ArrowDown") show(current + 1);
     else if (key === "ArrowLeft" || key === "ArrowUp") show(current - 1);
@@ -248,7 +288,8 @@
   function onSearchKey(event) {
     if (event.key === "Enter" && find("query").value.trim()) {
       const matching = offerClasses();
-      if (matching.length) answer(matching[0]);
+      if (matching.length) choose(matching[0]);
+      if (several) find("photo").focus({ preventScroll: true });
       event.preventDefault();
     } else if (event.key === "Escape") {
       find("query").value = "";
@@ -266,8 +307,8 @@
 
   const onClick = (id, action) => find(id).addEventListener("click", action);
   document.addEventListener("keydown", onKey);
-  onClick("confirm", () => answer(rows[current].was));
-  onClick("none", () => answer(null));
+  onClick("confirm", confirmAnswer);
+  onClick("none", () => answer(several ? "" : null));
   onClick("back", () => show(current - 1, "", false));
   onClick("next", () => show(current + 1, "", false));
   onClick("undo", undo);
@@ -291,9 +332,10 @@
   find("search").hidden = hasFewClasses;
   find("none").firstChild.textContent = noneKey;
   find("none").setAttribute("aria-keyshortcuts", noneKey);
+  const chooses = several ? "adds or removes" : "chooses";
   find("letters").textContent = hasFewClasses
-    ? "The first letter of a class chooses it, if no other class begins with it."
-    : "Type letters to search a class by name; Enter chooses the first match.";
+    ? `The first letter of a class ${chooses} it, if no other class begins with it.`
+    : `Type letters to search a class by name; Enter ${chooses} the first match.`;
   store();
   count();
   const open = rows.findIndex((row) => !isAnswered(row));

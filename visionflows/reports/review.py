@@ -105,6 +105,7 @@ def _script_data(review: Review) -> dict[str, Any]:
         "key": f"visionflows-review {digest}",  # by content: cameras use file names again
         "columns": COLUMNS,
         "classes": run.model.classes,
+        "several": run.model.multi_label,
         "z": Z,
         "sampled": review.sample.audited,
         "rows": [

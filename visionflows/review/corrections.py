@@ -24,7 +24,9 @@ class Correction(NamedTuple):
     path: str
     sha256: str  # of the content
     label: str  # by a person; of a label issue with an answer only, else it is a suggestion
-    answer: str = ""  # right, other, or none: it is none of the classes, and label is empty
+    # right, other, or without a label: none (it is none of the classes, and left out), and, where
+    # photos have several labels, empty (it has none of the labels)
+    answer: str = ""
     was: str = ""  # the network's label
     confidence: str = ""
     why: str = ""  # audit, outlier or uncertain
@@ -44,7 +46,13 @@ class Correction(NamedTuple):
         return self.answer == "none"
 
     @property
+    def is_empty(self) -> bool:
+        return self.answer == "empty"
+
+    @property
     def right(self) -> bool:
+        if self.is_empty:  # a rejected image has no label either, but also no confidence
+            return not self.was and self.confidence.strip("0.") != ""
         return bool(self.label) and self.label == self.was
 
     @property
@@ -103,7 +111,11 @@ def latest_corrections(rows: Sequence[Correction]) -> tuple[dict[str, Correction
     conflicting: dict[str, str] = {}
     for row in rows:
         before = latest.get(row.sha256, row)
-        if (before.label, before.is_none) != (row.label, row.is_none):
+        if (before.label, before.is_none, before.is_empty) != (
+            row.label,
+            row.is_none,
+            row.is_empty,
+        ):
             conflicting[row.sha256] = row.path
         latest[row.sha256] = row
     return latest, [*conflicting.values()]
@@ -140,10 +152,10 @@ def _parse_line(name: str, line: dict[str, str], beside: str) -> Correction:
 
 
 def _invalid_answer(answer: str, label: str) -> str:
-    if answer not in ("", "right", "other", "none"):
-        return f"the answer {one_line(answer)!r}; write right, other, none or nothing"
-    if answer == "none" and label:
-        return f"the answer none and the label {one_line(label)!r}; empty one of them"
+    if answer not in ("", "right", "other", "none", "empty"):
+        return f"the answer {one_line(answer)!r}; write right, other, none, empty or nothing"
+    if answer in ("none", "empty") and label:
+        return f"the answer {answer} and the label {one_line(label)!r}; remove one of them"
     if answer in ("right", "other") and not label:
         return f"the answer {answer} and no label; write one, or the answer none"
     return ""

@@ -19,6 +19,7 @@ from visionflows.datasets.folder_layout import nfc
 from visionflows.datasets.format_names import format_name, format_names
 from visionflows.datasets.table_notes import UNLABELLED
 from visionflows.errors import SettingsError, TableError
+from visionflows.label_sets import SEPARATOR, by_class, class_names, is_multi_label, join_labels
 from visionflows.review.corrections import Correction, latest_corrections, read_corrections
 from visionflows.training.imported_images import (
     import_images,
@@ -67,19 +68,20 @@ def apply_corrections(
     share of the imported ones is validated on, drawn by seed and content; without it all are
     trained on. Raises StorageError, and TableError for invalid corrections or too few images left.
     """
-    latest = _latest(corrections)
+    latest = _latest(corrections, is_multi_label(files))
     if not latest:
         return Corrected(files, Path(folder))
     _new_classes(latest.values(), files)
     table, summary = _relabel(files, latest, keep_split=valid_pct > 0)
     missing = [latest[sha256] for sha256 in sorted({*latest} - {*files.sha256})]
-    wanted = [correction for correction in missing if correction.label]
+    wanted = [correction for correction in missing if not correction.is_none]
     names = import_images(wanted, store)
     if names:
-        labels = {name: nfc(latest[sha256].label) for sha256, name in sorted(names.items())}
+        labels = {name: latest[sha256].label for sha256, name in sorted(names.items())}
         rows = _imported_rows(labels, store, settings, valid_pct)
         rows["path"] = f"{unused_folder_name(folder)}/" + rows.path
         table = pd.concat([table, rows])[COLUMNS].sort_values("path", ignore_index=True)
+        table.attrs = {**files.attrs}
         summary["imported"] = int((rows.status == "ok").sum())
         summary["taken"] += summary["imported"]
     opened = table[table.status == "ok"]
@@ -99,15 +101,31 @@ def apply_corrections(
     return Corrected(table, Path(folder))
 
 
-def _latest(corrections: Sequence[str]) -> dict[str, Correction]:
-    """Return the last correction of each content, by its sha256."""
-    latest, conflicting = latest_corrections(read_corrections(corrections))
+def _latest(corrections: Sequence[str], is_multi: bool) -> dict[str, Correction]:
+    """Return the last correction of each content, by its sha256, with labels as in the table.
+
+    Raises TableError for an image without a label if images have one label each.
+    """
+    found = [_with_label(one, is_multi) for one in read_corrections(corrections)]
+    latest, conflicting = latest_corrections(found)
     if conflicting:
         log.warning(
             "corrections disagree on %d images, and the last one counts: %s",
             *(len(conflicting), format_names(conflicting)),
         )
     return latest
+
+
+def _with_label(correction: Correction, is_multi: bool) -> Correction:
+    if is_multi:
+        labels = map(str.strip, correction.label.split(SEPARATOR))
+        return correction._replace(label=join_labels(nfc(one) for one in labels if one))
+    if correction.is_empty:
+        raise TableError(
+            f"corrections: {format_name(correction.path)} has no label by its answer empty, but "
+            "each image of this dataset has one; answer none to leave it out"
+        )
+    return correction._replace(label=nfc(correction.label))
 
 
 def corrections_summary(files: pd.DataFrame) -> dict[str, Any]:
@@ -122,7 +140,7 @@ def _relabel(
     table = files.copy()
     corrected = (table.status == "ok") & table.sha256.isin({*latest})
     none = corrected & table.sha256.isin({key for key, one in latest.items() if one.is_none})
-    label = table.sha256.map(lambda sha256: nfc(latest[sha256].label) if sha256 in latest else "")
+    label = table.sha256.map(lambda sha256: latest[sha256].label if sha256 in latest else "")
     changed = corrected & ~none & (label != table.label)
     table.loc[corrected, "label"] = label[corrected]
     table.loc[none, ["status", "error"]] = UNLABELLED, NONE
@@ -196,11 +214,11 @@ def _new_classes(
 
     Raises TableError for a label with too few images to be a class.
     """
-    classes = {*files[files.status == "ok"].label}
+    classes = {*by_class(files[files.status == "ok"]).label}
     new: dict[str, list[str]] = {}
     for one in corrections:
-        if one.label and nfc(one.label) not in classes:
-            new.setdefault(nfc(one.label), []).append(one.path)
+        for name in {*class_names(one.label, is_multi_label(files))} - classes - {""}:
+            new.setdefault(name, []).append(one.path)
     for label, paths in new.items():
         if len(paths) < MIN_NEW_CLASS:
             not_found = f"; {lost} corrected images were not found" if lost else ""
@@ -222,12 +240,19 @@ def _check_result(
             f"corrections: none of {len(lost)} images was found with its content, such as "
             f"{format_name(lost[0])}; put them back at their root, or beside the corrections"
         )
-    classes, train = usable.label.nunique(), int((~usable.is_valid.astype(bool)).sum())
+    classes, train = by_class(usable).label.nunique(), int((~usable.is_valid.astype(bool)).sum())
     if classes < 2 or not valid or not train:
         raise TableError(
             f"corrections: they leave {classes} classes, {train} images to train on and "
             f"{len(usable) - train} to validate on; add images, remove some corrections, or use "
             "--corrections-in-validation"
+        )
+    trained = by_class(usable[~usable.is_valid.astype(bool)])
+    never = sorted({*by_class(usable).label} - {*trained.label})
+    if never and is_multi_label(table):
+        raise TableError(
+            f"corrections: they leave no image of {format_names(never)} to train on; add some, or "
+            "remove some corrections"
         )
     found = [latest[sha256] for sha256 in latest.keys() & {*usable.sha256}]
     for label, paths in _new_classes(found, files, len(lost)).items():
