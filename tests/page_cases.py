@@ -17,9 +17,10 @@ import pytest
 from conftest import CLASSES, Trained, shape, write_shapes
 
 from visionflows.errors import TooManyBadError
+from visionflows.evaluation.label_metrics import compute_label_metrics
 from visionflows.evaluation.metrics import compute_metrics
 from visionflows.models.artifact import load_model
-from visionflows.models.metrics_schema import Calibration, EvaluationResult, TestMetrics
+from visionflows.models.metrics_schema import Calibration, EvaluationResult, Metrics, TestMetrics
 from visionflows.models.schema import LearningRates, ModelInfo, Selection
 from visionflows.monitoring.drift import detect_drift
 from visionflows.monitoring.run_records import Audit, read_run_records
@@ -152,23 +153,70 @@ def comparison(trained: Trained, folder: Path) -> str:
     return render_comparison(found)
 
 
-def evaluation(trained: Trained, folder: Path) -> str:
-    """An evaluation with images of every status that is left out."""
-    classes = [LONG, *CLASSES]
-    predicted, targets = np.array([0, 1, 2, 3, 3] * 20), np.array([0, 1, 2, 3, 1] * 20)
-    result = EvaluationResult.model_validate(
+def evaluation_result(metrics: dict) -> EvaluationResult:
+    """An evaluation with these metrics, and images of every status that is left out."""
+    return EvaluationResult.model_validate(
         {
             "schema_version": EvaluationResult.VERSION,
             **{"model": f"shapes@{LONG}", "digest": "0" * 64, "source": LONG, "labels": "folder"},
             **{"evaluated": "2026-01-01T00:00:00+00:00", "ece": 0.02},
             "counts": {"ok": 100, **dict.fromkeys(LEFT_OUT, 3)},
-            "metrics": compute_metrics(predicted, targets, classes),
+            "metrics": metrics,
             "bins": ({"count": 40, "confidence": 0.7, "accuracy": 0.6},) * 15,
         },
         strict=False,
     )
+
+
+def evaluation(trained: Trained, folder: Path) -> str:
+    """An evaluation with images of every status that is left out."""
+    classes = [LONG, *CLASSES]
+    predicted, targets = np.array([0, 1, 2, 3, 3] * 20), np.array([0, 1, 2, 3, 1] * 20)
+    result = evaluation_result(compute_metrics(predicted, targets, classes))
     jpeg = encode_pixels(np.asarray(shape("circle", 1)))
     losses = [TopLoss(f"{LONG}/{LONG}.png", LONG, name, 0.99, jpeg, b"") for name in CLASSES]
+    return render_evaluation(result, classes, losses, trained.storage, str(folder))
+
+
+def label_metrics(classes: list[str]) -> dict:
+    """The metrics of several labels; one class has no image."""
+    rng = np.random.default_rng(0)
+    targets = rng.random((200, len(classes))) < [0.5, 0.4, 0.3, 0][: len(classes)]
+    scores = (targets * 0.4 + rng.random(targets.shape) * 0.6).round(3)
+    return compute_label_metrics(scores >= 0.5, targets, scores, classes, np.arange(200))
+
+
+def several_labels(trained: Trained, folder: Path) -> str:
+    """The training report of a model that gives several labels."""
+    info = described(trained)
+    classes, jpeg = [LONG, *info.classes[1:]], encode_pixels(np.asarray(shape("circle", 1)))
+    bins = ({"count": 40, "confidence": 0.7, "accuracy": 0.6},) * 15
+    fitted = {"scale": [1.1] * 3, "bias": [0.1] * 3, "fitted": 200, "tested": 200}
+    fitted |= {"ece_raw": 0.1, "ece": 0.01, "bins": bins, "bins_raw": bins}
+    rates = dict.fromkeys(("mean_average_precision", "micro_f1", "macro_f1", "error_rate"), 0.7)
+    candidates = [{"name": name, "log_loss": 0.1, **rates} for name in ("linear probe", "epoch 1")]
+    found = {"metric": "mean_average_precision", "images": 40, "why": LONG, "published": "epoch 1"}
+    epochs = [{"epoch": at, "phase": "unfrozen", **rates} for at in range(4)]
+    values = {
+        **{"classes": classes, "multi_label": True, "decision_thresholds": (0.2, 0.3, 0.5)},
+        "metrics": Metrics.model_validate(label_metrics(classes), strict=False),
+        "calibration": Calibration.model_validate(fitted, strict=False),
+        "training": info.training.model_validate(
+            info.training.model_dump()
+            | {"selection": found | {"candidates": candidates}, "history": epochs},
+            strict=False,
+        ),
+    }
+    given, names = f"{CLASSES[1]};{CLASSES[2]}", [CLASSES[1], LONG]
+    losses = [TopLoss(f"{LONG}.png", LONG, given, 0.99, jpeg, jpeg, name) for name in names]
+    return render_training_report(info.model_copy(update=values), {}, "", losses, [(0.98, 0.1)])
+
+
+def label_evaluation(trained: Trained, folder: Path) -> str:
+    """An evaluation of several labels."""
+    classes, jpeg = [LONG, *CLASSES], encode_pixels(np.asarray(shape("circle", 1)))
+    result = evaluation_result(label_metrics(classes))
+    losses = [TopLoss(f"{LONG}/{LONG}.png", LONG, "", 0.99, jpeg, b"", name) for name in classes]
     return render_evaluation(result, classes, losses, trained.storage, str(folder))
 
 
@@ -179,4 +227,6 @@ CASES: dict[str, Callable[[Trained, Path], str]] = {
     "review.html": review,
     "scoring.html": scoring,
     "training.html": training,
+    "several-labels-training.html": several_labels,
+    "several-labels-evaluation.html": label_evaluation,
 }

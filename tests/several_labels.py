@@ -13,8 +13,11 @@ from visionflows.api import TrainedModel
 from visionflows.label_sets import join_labels
 
 
-def write_pairs(folder: Path, each: int, first_seed: int = 0) -> Path:
-    """`each` images of every pair of shapes, side by side, and labels.csv; one is no shape."""
+def write_pairs(folder: Path, each: int, first_seed: int = 0, as_list: bool = False) -> Path:
+    """`each` images of every pair of shapes, side by side, and labels.csv; one is no shape.
+
+    A cell joins the labels by `;`, or has them `as_list`: then an empty list is no missing label.
+    """
     (folder / "images").mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in range(first_seed, first_seed + each):
@@ -24,7 +27,8 @@ def write_pairs(folder: Path, each: int, first_seed: int = 0) -> Path:
             empty = Image.new("RGB", (40, 40), tuple(rng.integers(60, 200, 3).tolist()))
             parts = [shape(one, seed) if one else empty for one in (left, right)]
             Image.fromarray(np.hstack([*map(np.asarray, parts)])).save(folder / path)
-            rows.append((path, join_labels(filter(None, (left, right)))))
+            labels = [*filter(None, (left, right))]
+            rows.append((path, str(labels) if as_list else join_labels(labels)))
     with (folder / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("path", "label"), *rows])
     return folder
@@ -32,10 +36,10 @@ def write_pairs(folder: Path, each: int, first_seed: int = 0) -> Path:
 
 # Enough to learn the shapes, on squashed images, as a crop would show one of the two.
 OPTIONS = SMALL | LEARNING | {"epochs": 15, "resize": "squish", "augment": "none", "seed": 1}
-SOURCE = {"labels": "csv:labels.csv", "label_sep": ";"}
+SOURCE = {"labels": "csv:labels.csv"}
 
 
 def train_pairs(root: Path) -> TrainedModel:
     """The model `pairs` in the store `root`/store, trained on `root`/data, and the export."""
-    data, options = write_pairs(root / "data", each=8), SOURCE | OPTIONS
+    data, options = write_pairs(root / "data", each=8, as_list=True), SOURCE | OPTIONS
     return vf.train(data, "pairs", store=root / "store", export_fastai=True, keep="best", **options)

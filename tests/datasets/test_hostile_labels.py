@@ -231,3 +231,15 @@ def test_voc_files_have_at_most_so_many_bytes(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(label_xml, "MAX_VOC_BYTES", 100)
     assert "000.xml has " in (line := stopped(photos, rule))
     assert line.endswith("bytes, more than 100")
+
+
+@pytest.mark.timeout(20)
+def test_a_path_of_many_folders_takes_no_time(photos, tmp_path):
+    rule = WRITERS["coco"]({**LABELS, "a/" * 100_000 + "x.jpg": ("cat",)}, tmp_path)
+    assert "images: file_name is a/a/" in stopped(photos, rule)
+    rule = WRITERS["cvat"]({**LABELS, "a/" * 100_000 + "x.jpg": ("cat",)}, tmp_path)
+    assert "1 of its paths name no image" in stopped(photos, rule)
+    rule = WRITERS["cvat"](LABELS, tmp_path)
+    text = (tmp_path / "cvat.xml").read_text()
+    (tmp_path / "cvat.xml").write_text(text.replace("images/0", "a/" * 50_000 + "images/0"))
+    assert build_table(photos, rule).path.tolist() == [*LABELS]

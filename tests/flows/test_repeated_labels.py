@@ -1,5 +1,6 @@
 """A retraining and an evaluation repeat the options of the production model's labels."""
 
+import ast
 import contextlib
 import csv
 
@@ -14,10 +15,17 @@ from visionflows.models.registry import find_model, promote
 OPTIONS = SMALL | {"epochs": 1, "recipe": "fastai", "resize": "squish"}
 
 
+def part_by_bars(folder):
+    """Write the lists of labels.csv as text with bars, and a line of a photo that is not there."""
+    with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
+        rows = [(path, "|".join(ast.literal_eval(text))) for path, text in [*csv.reader(file)][1:]]
+    with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("path", "label"), *rows, ("gone.png", "circle")])
+
+
 def test_the_options_of_labels_are_repeated(tmp_path):
     folder, store = write_pairs(tmp_path / "data", each=4), str(tmp_path / "store")
-    text = (folder / "labels.csv").read_text().replace(";", "|")
-    (folder / "labels.csv").write_text(f"{text}gone.png,circle\r\n")
+    part_by_bars(folder)
     labels = {"labels": "csv:labels.csv", "label_sep": "|", "missing": "skip"}
     first = vf.train(folder, "pairs", store=store, **labels, **OPTIONS)
     recorded = first.info.labels, first.info.label_sep, first.info.missing, first.info.multi_label
@@ -33,11 +41,7 @@ def test_the_options_of_labels_are_repeated(tmp_path):
     again = second.labels, second.label_sep, second.missing, second.multi_label
     assert again == recorded
 
-    write_pairs(tmp_path / "new", each=1, first_seed=90)
-    with (tmp_path / "new/labels.csv").open(encoding="utf-8", newline="") as file:
-        rows = [[cell.replace(";", "|") for cell in row] for row in csv.reader(file)]
-    with (tmp_path / "new/labels.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([*rows, ["gone.png", "circle"]])
+    part_by_bars(write_pairs(tmp_path / "new", each=1, first_seed=90))
     result = vf.evaluate("pairs", tmp_path / "new", "csv:labels.csv", store=store)
     assert result.counts["ok"] == 15
     assert result.counts["unlabelled"] == 1

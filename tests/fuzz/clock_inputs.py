@@ -16,6 +16,7 @@ import zlib
 from conftest import encoded, picture
 from damaged_files import METADATA
 from model_files import bundle_files
+from PIL import Image
 
 GROWN = 1 << 21  # bytes that a repeated piece may fill
 
@@ -104,6 +105,37 @@ def tables() -> list[bytes]:
     ]
     quoted = 'path,label,split,group\r\n"a/0.jpg","a ""b""",train,1\r\n./b/1.jpg,b,valid,2\r\n'
     return [text.encode() for text in (*by_separator, quoted, by_separator[0] + "\n" * 50)]
+
+
+@functools.cache
+def label_files() -> list[bytes]:
+    """Labels of the photos as COCO and CVAT, and of one as VOC."""
+    names = [*photos()]
+    coco = {
+        "images": [{"id": at, "file_name": name} for at, name in enumerate(names)],
+        "annotations": [{"image_id": at, "category_id": name[0]} for at, name in enumerate(names)],
+        "categories": [{"id": name, "name": name} for name in "ab"],
+    }
+    images = "".join(f'<image name="{name}"><tag label="{name[0]}"/></image>' for name in names)
+    voc = "<annotation><filename>a/0.jpg</filename><object><name>a</name></object></annotation>"
+    texts = json.dumps(coco), f"<annotations>{images}</annotations>", voc
+    return [text.encode() for text in texts]
+
+
+def photos_with_keywords() -> list[bytes]:
+    """Images, the first with keywords in XMP and for Windows."""
+    xmp = (
+        '<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:d="http://purl.org/dc'
+        '/elements/1.1/"><r:Description><d:subject><r:Bag><r:li>cat</r:li></r:Bag></d:subject>'
+        "</r:Description></r:RDF>"
+    )
+    exif = Image.Exif()
+    exif[0x9C9E] = "cat;dog".encode("utf-16-le")
+    both = [
+        encoded(picture(1), name, xmp=xmp.encode(), exif=exif.tobytes())
+        for name in ("JPEG", "WEBP")
+    ]
+    return [*both, *images()]
 
 
 def lists() -> list[bytes]:

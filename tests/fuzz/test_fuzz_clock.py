@@ -23,15 +23,19 @@ from fuzzing import SECONDS
 from model_files import Bucket
 
 from visionflows.datasets.file_table import build_table
+from visionflows.datasets.label_rows import label_rows
+from visionflows.datasets.label_rules import parse_label_rule
 from visionflows.datasets.unpack import unpack
 from visionflows.errors import VisionflowsError
 from visionflows.hashing import sha256_of
 from visionflows.images import isolation
 from visionflows.images.image_status import BadImage
+from visionflows.images.keywords import read_keywords
 from visionflows.images.open import pixels
 from visionflows.images.time_budget import seconds
 from visionflows.models.artifact import load_model, load_network, read_selfcheck
 from visionflows.scoring.input_source import read_list
+from visionflows.xml_elements import XmlError
 
 SEED = int(os.environ.get("VISIONFLOWS_TEST_SEED", "0"))
 QUICK = 2.0  # seconds in the normal test suite, shared by the targets
@@ -71,6 +75,21 @@ def _read_labels(data: bytes, folder: Path) -> None:
     build_table(folder / "data", f"csv:{folder}/labels.csv")
 
 
+def _read_label_file(data: bytes, folder: Path) -> None:
+    kind = (
+        "coco" if data.startswith(b"{") else "cvat" if data.startswith(b"<annotations") else "voc"
+    )
+    (folder / "in").mkdir()
+    (folder / "in/label.xml").write_bytes(data)
+    location = folder / "in" if kind == "voc" else folder / "in/label.xml"
+    label_rows(parse_label_rule(f"{kind}:{location}"), folder, [*inputs.photos()])
+
+
+def _read_keywords(data: bytes, folder: Path) -> None:
+    with contextlib.suppress(XmlError):
+        read_keywords(data)
+
+
 def _read_list(data: bytes, folder: Path) -> None:
     file = folder / ("list.csv" if data.startswith(b"path") else "list.txt")
     file.write_bytes(data)
@@ -102,6 +121,8 @@ TARGETS = {
     "images": Target(inputs.images, _read_image, _image_seconds),
     "archives": Target(inputs.archives, _unpack, _few_seconds),
     "labels": Target(inputs.tables, _read_labels, _few_seconds),
+    "label files": Target(inputs.label_files, _read_label_file, _few_seconds),
+    "keywords": Target(inputs.photos_with_keywords, _read_keywords, _image_seconds),
     "lists": Target(inputs.lists, _read_list, _few_seconds),
     "models": Target(inputs.model_jsons, _load_model, _few_seconds),
     "weights": Target(inputs.weights, _load_weights, _few_seconds),

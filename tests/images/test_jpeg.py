@@ -170,3 +170,12 @@ def test_exif_in_many_segments_is_not_parsed():
     began = time.process_time()
     assert open_image(data[:2] + many + data[2:]).tobytes() == open_image(data).tobytes()
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("damage", [bytes(400), bytes(range(255, 55, -1)) * 2])
+def test_damaged_jpeg_data_in_a_tiff_is_a_row(damage):
+    data = encoded(picture(1, (200, 160)), "TIFF", compression="jpeg", quality=95)
+    assert open_image(data).size == (200, 160)
+    middle = len(data) // 2
+    with pytest.raises(BadImage, match="damaged pixels: "):
+        open_image(data[:middle] + damage + data[middle + 400 :])

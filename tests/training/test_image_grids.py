@@ -22,7 +22,7 @@ from visionflows.models.metrics_schema import Metrics
 from visionflows.reports.training import render_training_report
 from visionflows.storage.local import LocalStorage
 from visionflows.training.evidence.evaluate import evaluate_checkpoint, write_selfcheck
-from visionflows.training.evidence.top_losses import read_top_losses, write_top_losses
+from visionflows.training.evidence.top_losses import WrongLabel, read_top_losses, write_top_losses
 from visionflows.training.fine_tune import write_checkpoint
 from visionflows.training.learner import make_learner
 from visionflows.training.publish import build_model_info
@@ -126,7 +126,7 @@ def test_top_losses_are_shown_with_heat_maps(tmp_path, monkeypatch):
     top_losses = read_top_losses(LocalStorage(tmp_path / "checkpoint"))
     assert len(top_losses) == round(metrics["error_rate"] * 4)
     for top_loss in top_losses:
-        plain, heat = (np.asarray(Image.open(io.BytesIO(image)), float) for image in top_loss[4:])
+        plain, heat = (np.asarray(Image.open(io.BytesIO(image)), float) for image in top_loss[4:6])
         assert plain.shape == heat.shape == (160, 160, 3)
         assert np.abs(plain - heat).max() > 30
 
@@ -188,7 +188,12 @@ def test_missing_images_are_left_out_of_top_losses_and_selfcheck(tmp_path, caplo
     paths = list(learn.dls.valid.items.path)
     (folder / paths[1]).unlink()
     predicted, targets = np.array([1, 2, 0]), np.array([0, 1, 2])
-    write_top_losses(learn, folder, predicted, np.ones(3), targets, checkpoint)
+    labels = [learn.dls.vocab[at] for at in targets], [learn.dls.vocab[at] for at in predicted]
+    wrong = [
+        WrongLabel(at, *both, predicted[at], 1.0)
+        for at, both in enumerate(zip(*labels, strict=True))
+    ]
+    write_top_losses(learn, folder, wrong, checkpoint)
     assert [(top_loss.path, top_loss.predicted) for top_loss in read_top_losses(checkpoint)] == [
         *((paths[0], "b"), (paths[2], "a"))
     ]

@@ -77,6 +77,7 @@ class _Index:
     def __init__(self, paths: list[str], form: Callable[[str], str]):
         pairs = sorted((_key(form(path)), path) for path in paths)
         self._keys, self._paths = [key for key, _ in pairs], [path for _, path in pairs]
+        self._parts = max((key.count("/") for key in self._keys), default=0)  # of a path, at most
 
     def equal(self, text: str) -> list[str]:
         """The images whose whole path this is."""
@@ -91,7 +92,7 @@ class _Index:
     def above(self, text: str) -> Match:
         """The images whose whole path is an end of this one, which has more folders."""
         parts = text.split("/")
-        for depth in range(1, len(parts)):
+        for depth in range(max(1, len(parts) - self._parts), len(parts)):
             if found := self.equal("/".join(parts[depth:])):
                 return Match(found, "/".join(parts[:depth]))
         return Match([])

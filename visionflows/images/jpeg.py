@@ -38,6 +38,7 @@ MAX_EXIF = 1 << 17  # bytes of EXIF that are parsed; a segment holds half of tha
 _SIGNATURES = {EXIF: b"Exif\0\0", ICC: b"ICC_PROFILE\0"}
 _COLORS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}  # Pillow's modes in simplejpeg
 _OF_METADATA = ("JFIF", "Adobe", "ICC")  # in libjpeg's warnings
+_OF_PIXELS = ("Corrupt JPEG data", "Unsupported marker")
 
 
 class Segment(NamedTuple):
@@ -148,6 +149,15 @@ def strip_metadata(data: bytes, header: Header, keep: Collection[int]) -> bytes:
         elif marker == 0xEE and content.startswith(b"Adobe") and len(content) >= 12:
             kept.append(data[start:end])
     return b"".join([*kept, data[header.segments[-1].start :]])
+
+
+def check_strictly(data: bytes) -> None:
+    """Raise BadImage with libjpeg's warning of damaged pixels."""
+    try:  # an eighth of each side takes little memory, and all pixels are read nevertheless
+        simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, strict=True)
+    except ValueError as error:
+        if any(word in str(error) for word in _OF_PIXELS):  # others may be of the grey colours
+            raise BadImage("unreadable", f"damaged pixels: {error}") from error
 
 
 def load_strictly(file: JpegImageFile, data: bytes) -> None:

@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from visionflows.bounded_read import TooLarge, read_bounded
 from visionflows.images import formats, jpeg, tiff
@@ -172,6 +173,8 @@ def _decode(
     profile = color_profile(file, data) if decode_options.color_profiles == "convert" else None
     if isinstance(file, JpegImageFile):
         jpeg.load_strictly(file, data)
+    elif isinstance(file, TiffImageFile):
+        tiff.check_jpeg(file, data)
     loaded = load_pixels(file, data)
     factor = 1 if isinstance(file, JpegImageFile) else decode_options.factor(file.size)
     image = to_rgb(loaded, factor, convert_cmyk(profile))

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
 
+from visionflows.images import jpeg
 from visionflows.images.formats import CAMERA_RAW
 
 # Tags, by their numbers in TIFF 6.0 and the DNG specification.
@@ -17,6 +18,7 @@ _SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 254, 258, 259, 262, 277
 _SUB_IFDS, _SAMPLE_FORMAT, _SMALLEST, _LARGEST, _DNG = 330, 339, 340, 341, 50706
 _OLD_JPEG = 6
 _NESTED = (_SUB_IFDS, 34_665, 34_853)  # directories: smaller images, EXIF, GPS
+_JPEG, _JPEG_TABLES, _PLACES = 7, 347, ((324, 273), (325, 279))  # of tiles, or of strips
 _MAX_TAGS = 1000  # of a directory; real ones have a hundred at most
 _LONG8 = (16, 17, 18)
 _TYPE_BYTES = {
@@ -63,6 +65,18 @@ def is_camera_raw(image: Image.Image) -> bool:
     tags = image.tag_v2
     preview = _SUB_IFDS in tags and _first(tags, _SUBFILE, 0) == 1
     return _DNG in tags or preview
+
+
+def check_jpeg(file: TiffImageFile, data: bytes) -> None:
+    """Raise BadImage for damaged JPEG data in a TIFF, of which libtiff only warns."""
+    tags = file.tag_v2
+    if _first(tags, _COMPRESSION, 1) != _JPEG:
+        return
+    tables = tags.get(_JPEG_TABLES, b"")[:-2]  # without its end
+    offsets, counts = ((tags[a] if a in tags else tags[b]) for a, b in _PLACES)
+    for offset, count in zip(offsets, counts, strict=False):
+        strip = data[offset : offset + count]
+        jpeg.check_strictly(tables + strip[2:] if tables else strip)
 
 
 def refusal(data: bytes) -> str:

@@ -41,6 +41,7 @@ class Job(VersionedJson):
     files: Count
     model: str = Field(description="Digest of the model")
     classes: tuple[str, ...]
+    multi_label: bool | None = Field(None, description="Whether a row has several labels")
     settings: JobSettings
     job: str = Field("", description="Digest of all other keys")
     run: str = Field("", exclude=True, description="When a run of the job began")
@@ -104,7 +105,7 @@ class Job(VersionedJson):
 def make_job(engine: AnyEngine, source: str, settings: ScoreSettings, run: str = "") -> Job:
     """The job of an engine's model and settings on an input that is not listed yet."""
     info, model = engine.info, engine.model
-    return Job(
+    job = Job(
         schema_version=Job.VERSION,
         input=source,
         listing="",
@@ -121,6 +122,7 @@ def make_job(engine: AnyEngine, source: str, settings: ScoreSettings, run: str =
         ),
         run="" if settings.retry_failed else run,  # retried rows belong to the run that failed
     )
+    return job.model_copy(update={"multi_label": True}) if model.info.multi_label else job
 
 
 def _optional_settings(engine: AnyEngine, settings: ScoreSettings) -> dict[str, Any]:

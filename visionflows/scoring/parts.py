@@ -15,6 +15,7 @@ from visionflows.images.image_status import SCORED_STATUSES, STATUSES
 from visionflows.images.memory_limits import MAX_PIXELS, shared_memory_limits
 from visionflows.inference.decoding import Row
 from visionflows.inference.engine import Backend
+from visionflows.label_sets import join_labels, split_labels
 from visionflows.scoring.columns import csv_line, csv_rows, format_row
 from visionflows.scoring.counts import NewRows, RunCounter
 from visionflows.scoring.job import Job
@@ -100,8 +101,8 @@ def belongs_to(part: Part, job: Job) -> bool:
     try:
         for cells, file in zip(csv_rows(part.data), part.files, strict=True):
             path, status, label, *_ = cells
-            labels = job.classes if status == "ok" else ("",)
-            known = path == encode_name(file.name) and status in STATUSES and label in labels
+            is_label = _is_label(label, job) if status == "ok" else label == ""
+            known = path == encode_name(file.name) and status in STATUSES and is_label
             if not known or len(cells) != len(header):
                 return False
             counter.add(cells)
@@ -110,6 +111,14 @@ def belongs_to(part: Part, job: Job) -> bool:
     recorded = part.record.counts
     found = counter.counts().model_copy(update={"reused": recorded.reused})
     return found == recorded and counter.histogram == part.record.histogram
+
+
+def _is_label(label: str, job: Job) -> bool:
+    """Whether a row can have this label: a class, or with several labels any of them."""
+    if not job.multi_label:
+        return label in job.classes
+    labels = split_labels(label)
+    return join_labels(labels) == label and all(one in job.classes for one in labels)
 
 
 def depends_on_bytes(cells: list[str], file: ScoredFile, by: Backend, current: Backend) -> bool:

@@ -189,6 +189,7 @@ class EpochMonitor(Callback):  # type: ignore[misc]  # fastai has no types
 
 
 def _format_row(row: dict[str, Any], total: int) -> str:
-    names = ("train_loss", "valid_loss", "error_rate")
+    metric = "mean_average_precision" if "mean_average_precision" in row else "error_rate"
+    names = ("train_loss", "valid_loss", metric)
     metrics = ", ".join(f"{name} {row[name]:.4f}" for name in names if name in row)
     return f"epoch {row['epoch'] + 1}/{total} ({row['phase']}): {metrics}, {row['seconds']:.0f} s"
