@@ -23,7 +23,6 @@ from s3_server import S3Server, environment, moto, rclone
 if TYPE_CHECKING:
     import pandas as pd
 
-    from visionflows.api import TrainedModel
     from visionflows.models import artifact
 
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
@@ -135,14 +134,6 @@ def shared_by_workers(tmp_path_factory, name: str, make: Callable[[Path], Any]) 
 def trained(tmp_path_factory) -> Trained:
     """A small network, trained on generated shapes and published as `shapes`."""
     return shared_by_workers(tmp_path_factory, "trained", train_shapes)
-
-
-@pytest.fixture(scope="session")
-def pairs_model(tmp_path_factory) -> "TrainedModel":
-    """A model that gives several labels a photo (tests/several_labels.py); do not change it."""
-    from several_labels import train_pairs
-
-    return shared_by_workers(tmp_path_factory, "pairs", train_pairs)
 
 
 def train_shapes(root: Path) -> Trained:

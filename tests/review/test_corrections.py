@@ -93,11 +93,8 @@ def test_the_last_answer_for_a_content_counts_and_conflicts_are_reported():
     "line, message",
     [
         ("a.jpg,123,cat,,", "line 2: 'a.jpg' has no sha256 of 64 hex digits"),
-        (
-            f"a.jpg,{A},cat,perhaps,",
-            "the answer 'perhaps'; write right, other, none, empty or nothing",
-        ),
-        (f"a.jpg,{A},cat,none,", "the answer none and the label 'cat'; remove one of them"),
+        (f"a.jpg,{A},cat,perhaps,", "the answer 'perhaps'; write right, other, none, empty or"),
+        (f"a.jpg,{A},cat,none,", "the answer none and the label 'cat'; empty one of them"),
         (f"a.jpg,{A},,right,", "the answer right and no label"),
         (f"a.jpg,{A},cat,,many", "drawn is 'many'"),
     ],

@@ -13,6 +13,8 @@ from visionflows.reports.comparison import Comparison, render_comparison
 from visionflows.reports.rendering import describe
 from visionflows.training.comparison import compare_versions, run_promotion_test
 
+pytest_plugins = ["several_labels"]
+
 
 @pytest.fixture(scope="module")
 def store(pairs_model, tmp_path_factory) -> str:
@@ -23,7 +25,7 @@ def store(pairs_model, tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def pairs(pairs_model) -> Path:
-    return Path(pairs_model.store).with_name("data")
+    return pairs_model.folder
 
 
 @pytest.fixture(scope="module")

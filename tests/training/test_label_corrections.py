@@ -12,7 +12,7 @@ from visionflows.datasets.file_table import build_table
 from visionflows.datasets.label_rules import parse_label_rule
 from visionflows.errors import TableError
 from visionflows.hashing import sha256_of
-from visionflows.review.audit import estimate_accuracy
+from visionflows.label_sets import split_labels
 from visionflows.review.corrections import Correction, format_corrections
 from visionflows.training.apply_corrections import apply_corrections
 from visionflows.training.settings import TrainSettings
@@ -20,12 +20,12 @@ from visionflows.training.settings import TrainSettings
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory) -> Path:
-    return write_pairs(tmp_path_factory.mktemp("pairs") / "data", each=4)
+    return write_pairs(tmp_path_factory.mktemp("pairs") / "data", each=4, as_list=True)
 
 
 @pytest.fixture
 def table(pairs) -> pd.DataFrame:
-    return build_table(pairs, parse_label_rule(SOURCE["labels"], SOURCE["label_sep"]))
+    return build_table(pairs, parse_label_rule(SOURCE["labels"]))
 
 
 def corrected(file: Path, label: str, answer: str = "other") -> Correction:
@@ -84,27 +84,16 @@ def test_a_class_that_loses_its_training_images_is_refused(table, pairs, tmp_pat
         apply(table, pairs, tmp_path, *rows)
 
 
-def test_an_empty_label_is_right_if_the_network_gave_none():
-    audited = {"why": "audit", "drawn": 10, "model": "pairs@1", "scored": "2026-12-01"}
-    rows = [
-        Correction("a.png", "a" * 64, "", "empty", "", "0.930000", **audited),
-        Correction("b.png", "b" * 64, "", "empty", "cat", "0.930000", **audited),
-        Correction("c.png", "c" * 64, "", "empty", "", "0.000000", **audited),  # was rejected
-        Correction("d.png", "d" * 64, "cat;dog", "right", "cat;dog", "0.930000", **audited),
-    ]
-    (found,) = estimate_accuracy(rows)
-    assert (found.right, found.reviewed) == (2, 4)
-
-
 @pytest.mark.slow
 def test_a_round_of_corrections_leads_to_a_promoted_model(tmp_path):
     """A few photos with wrong labels make a weak production; corrections make it better."""
     data, store = write_pairs(tmp_path / "data", each=6), tmp_path / "store"
     labels = pd.read_csv(data / "labels.csv", keep_default_na=False)
-    wrong = labels.assign(label=labels.label.str.replace("stripes", "circle").str.split(";"))
-    wrong["label"] = wrong.label.map(lambda names: ";".join(sorted({*names})))
-    wrong.loc[wrong.index[:16], "label"] = labels.label[:16]  # of each class some are right
-    wrong.to_csv(data / "labels.csv", index=False)
+    names = labels.label.str.replace("stripes", "circle").map(split_labels)
+    names[:16] = labels.label[:16].map(split_labels)  # of each class some are right
+    labels.assign(label=names.map(lambda one: str([*dict.fromkeys(one)]))).to_csv(
+        data / "labels.csv", index=False
+    )
     options = {"store": store, "keep": "best", **SOURCE, **OPTIONS}
     first = vf.train(data, "pairs", **options)
     corrections = tmp_path / "corrections.csv"
@@ -117,7 +106,6 @@ def test_a_round_of_corrections_leads_to_a_promoted_model(tmp_path):
     assert first.info.multi_label
     found = retrain.call_without_server(
         *(str(data), "pairs", SOURCE["labels"]),
-        label_sep=";",
         store=str(store),
         corrections=(str(corrections),),
         corrections_in_validation=True,

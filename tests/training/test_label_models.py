@@ -24,6 +24,7 @@ from visionflows.training.fine_tune import fine_tune
 from visionflows.training.selection import split_for_selection
 from visionflows.training.settings import TrainSettings
 
+pytest_plugins = ["several_labels"]
 NAMES = ["circle", "square", "stripes"]
 
 

@@ -63,7 +63,9 @@ def export_label_studio(
 
     run, rows = review_questions(output)
     if labelling:
-        print_text(label_studio.labeling_config(run.model.classes).rstrip("\n"))
+        print_text(
+            label_studio.labeling_config(run.model.classes, run.model.multi_label).rstrip("\n")
+        )
     else:
         root = f"{(run.root or run.input).rstrip('/')}/"
         print_json(label_studio.to_tasks(rows, prefix or root))

@@ -1,7 +1,7 @@
 "use strict";
-// Answers by path: the correct class, or null for none of the classes. If a photo may have several
-// labels, an answer is all of them, joined by semicolons. The browser keeps the answers until they
-// are saved. Each photo is embedded once, in its thumbnail.
+// Answers by path: the correct class, or null for none of the classes; of several labels, all of
+// them joined by a semicolon as in visionflows.label_sets, empty for none. The browser keeps them
+// until they are saved. Each photo is embedded once, in its thumbnail.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const { rows, classes, several } = data;
@@ -15,7 +15,7 @@
   let answers = load();
   let undone = []; // the position and the earlier answer of each change, the last one last
   let current = 0;
-  let picked = new Set(); // of several labels: those of the image that is shown
+  let pressed = new Set(); // of several labels, those that Enter answers with
   let address = "";
 
   function load() {
@@ -35,14 +35,30 @@
   }
 
   const isAnswered = (row) => answers.has(row.path);
-  const isRejected = (row) => !row.was && !(several && Number(row.confidence) > 0);
-  const isConfirmed = (row) =>
-    isAnswered(row) && answers.get(row.path) === row.was && !isRejected(row);
-  const nameOf = (label) => {
-    if (label === "") return "no label";
-    return several && label ? label.replaceAll(";", ", ") : label ?? "none of these classes";
-  };
-  const allPicked = () => classes.filter((name) => picked.has(name)).join(";");
+  const hasPrediction = (row) => row.was || (several && Number(row.confidence) > 0);
+  const isConfirmed = (row) => isAnswered(row) && answers.get(row.path) === row.was && hasPrediction(row);
+  const nameOf = (label) => (several ? split(label ?? "").join(", ") || null : label) ?? "none of these classes";
+  const split = (label) => label ? label.split(";") : [];
+  const none = several ? "" : null;
+  const chosen = () => several ? classes.filter((name) => pressed.has(name)).join(";") : rows[current].was;
+
+  // A class is the answer, or is one of several: then it is pressed or released.
+  function choose(name) {
+    if (!several) return answer(name);
+    if (!pressed.delete(name)) pressed.add(name);
+    find("query").value = "";
+    offerClasses();
+    offerAnswer();
+    announce(`${name} ${pressed.has(name) ? "pressed" : "released"}. Enter answers: ${nameOf(chosen())}.`);
+  }
+
+  function offerAnswer() {
+    const row = rows[current], label = chosen();
+    find("confirm").hidden = !row.was && !several;
+    const begin = label === row.was && hasPrediction(row) ? "Correct" : "Answer";
+    find("confirm").lastChild.textContent = `${begin}: ${nameOf(label)}`;
+    find("confirm").setAttribute("aria-pressed", isAnswered(row) && answers.get(row.path) === label);
+  }
   const percent = (share) => {
     const text = (100 * share).toFixed(1);
     return `${(text === "100.0" && share < 1 ? "99.9" : text).replace(/\.0$/, "")} %`;
@@ -60,29 +76,6 @@
       show(current);
       announce(`${words} All images are reviewed: save corrections.csv.`);
     } else show(next, words);
-  }
-
-  // A class is the answer, or one of several labels that are switched on and off.
-  function choose(name) {
-    if (!several) return answer(name);
-    if (!picked.delete(name)) picked.add(name);
-    find("query").value = "";
-    offerClasses();
-    offerAnswer();
-    announce(`Labels: ${nameOf(allPicked())}.`);
-  }
-
-  function confirmAnswer() {
-    if (several) answer(allPicked());
-    else if (rows[current].was) answer(rows[current].was);
-  }
-
-  function offerAnswer() {
-    const row = rows[current], label = several ? allPicked() : row.was;
-    const isSame = label === row.was && !isRejected(row);
-    find("confirm").hidden = !several && !row.was;
-    find("confirm").lastChild.textContent = `${isSame ? "Correct" : "Answer"}: ${nameOf(label)}`;
-    find("confirm").setAttribute("aria-pressed", isAnswered(row) && answers.get(row.path) === label);
   }
 
   function undo() {
@@ -156,8 +149,9 @@
     }
     const lines = done.map((row) => {
       const label = answers.get(row.path);
-      const kind = label ? (isConfirmed(row) ? "right" : "other") : several ? "empty" : "none";
-      const line = { ...row, label: label ?? "", answer: kind, drawn: row.drawn || "" };
+      const kind = !label ? (several ? "empty" : "none") : isConfirmed(row) ? "right" : "other";
+      const numbers = { drawn: row.drawn || "", decisions: row.decisions || "" };
+      const line = { ...row, label: label ?? "", answer: kind, ...numbers };
       return data.columns.map((name) => quote(harmless(line[name]))).join(",");
     });
     const text = [data.columns.join(","), ...lines, ""].join("\r\n");
@@ -180,15 +174,14 @@
     find("original").href = row.original;
     const group = find(row.why).firstChild.textContent.trim();
     find("photo").textContent = `Image ${current + 1} of ${rows.length}: ${group.toLowerCase()}`;
-    const prediction = isRejected(row)
-      ? "No label: the image was rejected as an outlier."
-      : `Predicted: ${nameOf(row.was)} (${percent(row.confidence)}).`;
+    pressed = new Set(split(isAnswered(row) ? answers.get(row.path) : row.was));
+    const prediction = hasPrediction(row)
+      ? `Predicted: ${nameOf(row.was)} (${percent(row.confidence)}).`
+      : "No label: the image was rejected as an outlier.";
     const given = isAnswered(row) ? ` Your answer: ${nameOf(answers.get(row.path))}.` : "";
     find("prediction").textContent = prediction + given;
-    const labels = isAnswered(row) ? answers.get(row.path) : row.was;
-    picked = new Set(several ? labels.split(";").filter(Boolean) : []);
     offerAnswer();
-    find("none").setAttribute("aria-pressed", isAnswered(row) && !answers.get(row.path));
+    find("none").setAttribute("aria-pressed", isAnswered(row) && answers.get(row.path) === none);
     find("query").value = "";
     thumbs.forEach((one, at) => {
       if (at === current) one.setAttribute("aria-current", "true");
@@ -208,13 +201,14 @@
   function offerClasses() {
     const query = find("query").value.trim().toLowerCase();
     const guesses = rows[current].guesses.map(([name]) => name);
-    const likely = hasFewClasses ? classes : [...new Set([...picked, ...guesses])];
+    const given = several ? [...split(rows[current].was), ...pressed] : [];
+    const likely = hasFewClasses ? classes : [...new Set([...guesses, ...given])];
     const matching = query ? search(query) : likely;
     const shown = matching.slice(0, MOST_FOUND);
     find("choices").replaceChildren(...shown.map((name, position) => {
       const button = document.createElement("button");
       button.type = "button";
-      const isPressed = several ? picked.has(name) : answers.get(rows[current].path) === name;
+      const isPressed = several ? pressed.has(name) : answers.get(rows[current].path) === name;
       button.setAttribute("aria-pressed", isPressed);
       const key = query ? "" : keyOf(name, position);
       if (key) {
@@ -222,13 +216,7 @@
         button.append(Object.assign(document.createElement("kbd"), { textContent: key }));
       }
       button.append(name);
-      button.addEventListener("click", (event) => {
-        choose(name);
-        if (!several) return;
-        const button = [...find("choices").children].find((one) => one.dataset.name === name);
-        (event.detail ? find("photo") : button ?? find("photo")).focus({ preventScroll: true });
-      });
-      button.dataset.name = name;
+      button.addEventListener("click", () => choose(name));
       return button;
     }));
     const rest = matching.length - shown.length;
@@ -249,8 +237,7 @@
   function answerByDigit(key) {
     if (digits.includes(key)) return choose(key);
     if (digits.length) return undefined;
-    const name = find("choices").querySelector(`[aria-keyshortcuts="${key}"]`)?.dataset.name;
-    return name === undefined ? undefined : choose(name);
+    return find("choices").querySelector(`[aria-keyshortcuts="${key}"]`)?.click();
   }
 
   function answerByLetter(letter) {
@@ -266,9 +253,9 @@
     // A key that is held down must not answer for images that nobody has seen.
     if (event.repeat && !key.startsWith("Arrow")) return event.preventDefault();
     if (target.closest("a, button, input, summary") && ["Enter", " "].includes(key)) return;
-    if (key === "Enter") confirmAnswer();
+    if (key === "Enter") { if (several || rows[current].was) answer(chosen()); }
     else if (key === " ") find("large").showModal();
-    else if (key === noneKey) answer(several ? "" : null);
+    else if (key === noneKey) answer(none);
     else if (/^[0-9]$/.test(key)) answerByDigit(key);
     else if (key === "ArrowRight" || key === "ArrowDown") show(current + 1);
     else if (key === "ArrowLeft" || key === "ArrowUp") show(current - 1);
@@ -289,7 +276,7 @@
     if (event.key === "Enter" && find("query").value.trim()) {
       const matching = offerClasses();
       if (matching.length) choose(matching[0]);
-      if (several) find("photo").focus({ preventScroll: true });
+      if (several) find("photo").focus({ preventScroll: true }); // the next Enter answers
       event.preventDefault();
     } else if (event.key === "Escape") {
       find("query").value = "";
@@ -307,8 +294,8 @@
 
   const onClick = (id, action) => find(id).addEventListener("click", action);
   document.addEventListener("keydown", onKey);
-  onClick("confirm", confirmAnswer);
-  onClick("none", () => answer(several ? "" : null));
+  onClick("confirm", () => answer(chosen()));
+  onClick("none", () => answer(none));
   onClick("back", () => show(current - 1, "", false));
   onClick("next", () => show(current + 1, "", false));
   onClick("undo", undo);
@@ -332,10 +319,9 @@
   find("search").hidden = hasFewClasses;
   find("none").firstChild.textContent = noneKey;
   find("none").setAttribute("aria-keyshortcuts", noneKey);
-  const chooses = several ? "adds or removes" : "chooses";
   find("letters").textContent = hasFewClasses
-    ? `The first letter of a class ${chooses} it, if no other class begins with it.`
-    : `Type letters to search a class by name; Enter ${chooses} the first match.`;
+    ? "The first letter of a class chooses it, if no other class begins with it."
+    : "Type letters to search a class by name; Enter chooses the first match.";
   store();
   count();
   const open = rows.findIndex((row) => !isAnswered(row));

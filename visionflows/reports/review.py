@@ -56,6 +56,7 @@ class Review:
             model=f"{run.model.name}@{run.model.version}",
             scored=run.ended,
             root=run.root,
+            decisions=len(run.model.classes) if run.model.multi_label else 0,
         )
 
 

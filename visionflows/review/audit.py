@@ -15,6 +15,8 @@ class Estimate(NamedTuple):
     right: int
     reviewed: int
     drawn: int
+    decisions: int = 0  # of several labels: one for each reviewed row and class
+    wrong_decisions: int = 0
 
     @property
     def share(self) -> float:
@@ -28,20 +30,29 @@ class Estimate(NamedTuple):
     @property
     def description(self) -> str:
         low, high = (f"{100 * share:.1f}" for share in self.interval)
-        return (
+        text = (
             f"{self.right} of {self.reviewed} right: {100 * self.share:.1f} % "
             f"(95 % interval: {low} to {high} %)"
         )
+        if not self.decisions:
+            return text
+        right = self.decisions - self.wrong_decisions
+        share = 100 * right / self.decisions
+        return f"{text}; {right} of {self.decisions} decisions on a label right: {share:.1f} %"
 
     def as_dict(self) -> dict[str, Any]:
         low, high = self.interval
-        return {**self._asdict(), "accuracy": self.share, "low": low, "high": high}
+        found = {**self._asdict(), "accuracy": self.share, "low": low, "high": high}
+        if not self.decisions:
+            del found["decisions"], found["wrong_decisions"]
+        return found
 
 
 def estimate_accuracy(corrections: Iterable[Correction]) -> list[Estimate]:
     """An estimate for each audited model and run, the latest run first.
 
-    Only rows drawn at random count. Of several answers for a file in a run the last counts.
+    Only rows drawn at random count. Of several answers for a file in a run the last counts. A row
+    of several labels is right if it has all its labels and no other.
     """
     runs: dict[tuple[str, str], dict[str, Correction]] = {}
     for row in corrections:
@@ -51,6 +62,8 @@ def estimate_accuracy(corrections: Iterable[Correction]) -> list[Estimate]:
         Estimate(
             *(model, scored, sum(row.right for row in rows.values()), len(rows)),
             drawn=max(len(rows), *(row.drawn for row in rows.values())),
+            decisions=sum(row.decisions for row in rows.values()),
+            wrong_decisions=sum(row.wrong_decisions for row in rows.values() if row.decisions),
         )
         for (scored, model), rows in sorted(runs.items(), reverse=True)
     ]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from visionflows.errors import StorageError, TableError, one_line
 from visionflows.escaping import escape_formula, unescape_formula, utf8
+from visionflows.label_sets import split_labels
 from visionflows.storage import location_text, open_location, open_storage, split_location
 from visionflows.storage.base import Storage
 
@@ -24,8 +25,7 @@ class Correction(NamedTuple):
     path: str
     sha256: str  # of the content
     label: str  # by a person; of a label issue with an answer only, else it is a suggestion
-    # right, other, or without a label: none (it is none of the classes, and left out), and, where
-    # photos have several labels, empty (it has none of the labels)
+    # Right, other, none (it is none of the classes), or empty (of several labels, it has no label).
     answer: str = ""
     was: str = ""  # the network's label
     confidence: str = ""
@@ -34,6 +34,7 @@ class Correction(NamedTuple):
     model: str = ""
     scored: str = ""  # when the run ended
     root: str = ""  # the location that paths are relative to; by default that of the file
+    decisions: int = 0  # of a model of several labels: its number of classes
     beside: str = ""
 
     @property
@@ -47,13 +48,17 @@ class Correction(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
+        """Whether a person said that it has no label, where it could have several."""
         return self.answer == "empty"
 
     @property
     def right(self) -> bool:
-        if self.is_empty:  # a rejected image has no label either, but also no confidence
-            return not self.was and self.confidence.strip("0.") != ""
-        return bool(self.label) and self.label == self.was
+        return (bool(self.label) or self.is_empty) and self.label == self.was
+
+    @property
+    def wrong_decisions(self) -> int:
+        """Of several labels, how many were missed or should not have been given."""
+        return len({*split_labels(self.label)} ^ {*split_labels(self.was)})
 
     @property
     def locations(self) -> list[Storage]:
@@ -111,11 +116,7 @@ def latest_corrections(rows: Sequence[Correction]) -> tuple[dict[str, Correction
     conflicting: dict[str, str] = {}
     for row in rows:
         before = latest.get(row.sha256, row)
-        if (before.label, before.is_none, before.is_empty) != (
-            row.label,
-            row.is_none,
-            row.is_empty,
-        ):
+        if (before.label, before.is_none) != (row.label, row.is_none):
             conflicting[row.sha256] = row.path
         latest[row.sha256] = row
     return latest, [*conflicting.values()]
@@ -138,24 +139,32 @@ def parse_corrections(name: str, data: bytes, beside: str = "") -> list[Correcti
 
 def _parse_line(name: str, line: dict[str, str], beside: str) -> Correction:
     cells = {column: unescape_formula(line.get(column) or "") for column in COLUMNS}
-    answer, label, drawn = cells["answer"], cells["label"], cells["drawn"]
+    answer, label = cells["answer"], cells["label"]
     path = one_line(ascii(cells["path"]))
     if not re.fullmatch("[0-9a-fA-F]{64}", cells["sha256"]):
         raise TableError(f"{name}: {path} has no sha256 of 64 hex digits; remove that line")
     if reason := _invalid_answer(answer, label):
         raise TableError(f"{name}: {path} has {reason}")
-    if drawn and not drawn.isdecimal():
-        raise TableError(f"{name}: drawn is {one_line(drawn)!r}; write a number, or nothing")
+    for column in ("drawn", "decisions"):
+        if (cell := cells[column]) and not (cell.isascii() and cell.isdecimal()):
+            raise TableError(f"{name}: {column} is {one_line(cell)!r}; write a number, or nothing")
     root = cells["root"] or beside
     cells |= {"sha256": cells["sha256"].lower(), "root": root}
-    return Correction._make([*cells.values(), beside])._replace(drawn=int(drawn or 0))
+    return make_correction(cells)._replace(beside=beside)
+
+
+def make_correction(cells: dict[str, str]) -> Correction:
+    """A correction from its cells, by column."""
+    drawn, decisions = (int(cells[column] or 0) for column in ("drawn", "decisions"))
+    row = Correction._make([*map(cells.__getitem__, COLUMNS), ""])
+    return row._replace(drawn=drawn, decisions=decisions)
 
 
 def _invalid_answer(answer: str, label: str) -> str:
     if answer not in ("", "right", "other", "none", "empty"):
         return f"the answer {one_line(answer)!r}; write right, other, none, empty or nothing"
     if answer in ("none", "empty") and label:
-        return f"the answer {answer} and the label {one_line(label)!r}; remove one of them"
+        return f"the answer {answer} and the label {one_line(label)!r}; empty one of them"
     if answer in ("right", "other") and not label:
         return f"the answer {answer} and no label; write one, or the answer none"
     return ""

@@ -19,7 +19,13 @@ from visionflows.datasets.folder_layout import nfc
 from visionflows.datasets.format_names import format_name, format_names
 from visionflows.datasets.table_notes import UNLABELLED
 from visionflows.errors import SettingsError, TableError
-from visionflows.label_sets import SEPARATOR, by_class, class_names, is_multi_label, join_labels
+from visionflows.label_sets import (
+    all_classes,
+    class_names,
+    is_multi_label,
+    join_labels,
+    split_labels,
+)
 from visionflows.review.corrections import Correction, latest_corrections, read_corrections
 from visionflows.training.imported_images import (
     import_images,
@@ -68,20 +74,21 @@ def apply_corrections(
     share of the imported ones is validated on, drawn by seed and content; without it all are
     trained on. Raises StorageError, and TableError for invalid corrections or too few images left.
     """
-    latest = _latest(corrections, is_multi_label(files))
+    latest = _latest(corrections)
     if not latest:
         return Corrected(files, Path(folder))
+    several = is_multi_label(files)
+    _check_kind(latest.values(), several)
     _new_classes(latest.values(), files)
     table, summary = _relabel(files, latest, keep_split=valid_pct > 0)
     missing = [latest[sha256] for sha256 in sorted({*latest} - {*files.sha256})]
     wanted = [correction for correction in missing if not correction.is_none]
     names = import_images(wanted, store)
     if names:
-        labels = {name: latest[sha256].label for sha256, name in sorted(names.items())}
+        labels = {name: _label(latest[sha256], several) for sha256, name in sorted(names.items())}
         rows = _imported_rows(labels, store, settings, valid_pct)
         rows["path"] = f"{unused_folder_name(folder)}/" + rows.path
         table = pd.concat([table, rows])[COLUMNS].sort_values("path", ignore_index=True)
-        table.attrs = {**files.attrs}
         summary["imported"] = int((rows.status == "ok").sum())
         summary["taken"] += summary["imported"]
     opened = table[table.status == "ok"]
@@ -101,31 +108,30 @@ def apply_corrections(
     return Corrected(table, Path(folder))
 
 
-def _latest(corrections: Sequence[str], is_multi: bool) -> dict[str, Correction]:
-    """Return the last correction of each content, by its sha256, with labels as in the table.
+def _check_kind(corrections: Iterable[Correction], several: bool) -> None:
+    """Raise TableError for an answer that images with one label each cannot have."""
+    for one in corrections:
+        if (one.decisions or one.is_empty) and not several:
+            raise TableError(
+                f"corrections: {format_name(one.path)} was reviewed for any number of labels, and "
+                "the dataset has one for each image; train with --multi-label, or leave them out"
+            )
 
-    Raises TableError for an image without a label if images have one label each.
-    """
-    found = [_with_label(one, is_multi) for one in read_corrections(corrections)]
-    latest, conflicting = latest_corrections(found)
+
+def _label(one: Correction, several: bool) -> str:
+    """Return the column `label` for a correction."""
+    return join_labels(map(nfc, split_labels(one.label))) if several else nfc(one.label)
+
+
+def _latest(corrections: Sequence[str]) -> dict[str, Correction]:
+    """Return the last correction of each content, by its sha256."""
+    latest, conflicting = latest_corrections(read_corrections(corrections))
     if conflicting:
         log.warning(
             "corrections disagree on %d images, and the last one counts: %s",
             *(len(conflicting), format_names(conflicting)),
         )
     return latest
-
-
-def _with_label(correction: Correction, is_multi: bool) -> Correction:
-    if is_multi:
-        labels = map(str.strip, correction.label.split(SEPARATOR))
-        return correction._replace(label=join_labels(nfc(one) for one in labels if one))
-    if correction.is_empty:
-        raise TableError(
-            f"corrections: {format_name(correction.path)} has no label by its answer empty, but "
-            "each image of this dataset has one; answer none to leave it out"
-        )
-    return correction._replace(label=nfc(correction.label))
 
 
 def corrections_summary(files: pd.DataFrame) -> dict[str, Any]:
@@ -140,7 +146,8 @@ def _relabel(
     table = files.copy()
     corrected = (table.status == "ok") & table.sha256.isin({*latest})
     none = corrected & table.sha256.isin({key for key, one in latest.items() if one.is_none})
-    label = table.sha256.map(lambda sha256: latest[sha256].label if sha256 in latest else "")
+    labels = {sha256: _label(one, is_multi_label(files)) for sha256, one in latest.items()}
+    label = table.sha256.map(lambda sha256: labels.get(sha256, ""))
     changed = corrected & ~none & (label != table.label)
     table.loc[corrected, "label"] = label[corrected]
     table.loc[none, ["status", "error"]] = UNLABELLED, NONE
@@ -214,11 +221,12 @@ def _new_classes(
 
     Raises TableError for a label with too few images to be a class.
     """
-    classes = {*by_class(files[files.status == "ok"]).label}
+    several = is_multi_label(files)
+    classes = {*all_classes(files[files.status == "ok"].label, several)}
     new: dict[str, list[str]] = {}
     for one in corrections:
-        for name in {*class_names(one.label, is_multi_label(files))} - classes - {""}:
-            new.setdefault(name, []).append(one.path)
+        for label in {*class_names(_label(one, several), several)} - classes:
+            new.setdefault(label, []).append(one.path)
     for label, paths in new.items():
         if len(paths) < MIN_NEW_CLASS:
             not_found = f"; {lost} corrected images were not found" if lost else ""
@@ -240,19 +248,21 @@ def _check_result(
             f"corrections: none of {len(lost)} images was found with its content, such as "
             f"{format_name(lost[0])}; put them back at their root, or beside the corrections"
         )
-    classes, train = by_class(usable).label.nunique(), int((~usable.is_valid.astype(bool)).sum())
+    trained = usable[~usable.is_valid.astype(bool)]
+    several = is_multi_label(files)
+    classes, train = len(all_classes(usable.label, several)), len(trained)
+    if several and (
+        never := {*all_classes(usable.label, True)} - {*all_classes(trained.label, True)}
+    ):
+        raise TableError(
+            f"corrections: they leave no image of {format_names(sorted(never))} to train on; "
+            "add images, remove some corrections, or use --corrections-in-validation"
+        )
     if classes < 2 or not valid or not train:
         raise TableError(
             f"corrections: they leave {classes} classes, {train} images to train on and "
             f"{len(usable) - train} to validate on; add images, remove some corrections, or use "
             "--corrections-in-validation"
-        )
-    trained = by_class(usable[~usable.is_valid.astype(bool)])
-    never = sorted({*by_class(usable).label} - {*trained.label})
-    if never and is_multi_label(table):
-        raise TableError(
-            f"corrections: they leave no image of {format_names(never)} to train on; add some, or "
-            "remove some corrections"
         )
     found = [latest[sha256] for sha256 in latest.keys() & {*usable.sha256}]
     for label, paths in _new_classes(found, files, len(lost)).items():
