@@ -77,8 +77,8 @@ def apply(files, folder, rows, tmp_path):
 
 
 def test_corrections_replace_all_labels_of_an_image(tmp_path):
-    folder = write_pairs(tmp_path / "data", each=4)
-    inbox = write_pairs(tmp_path / "in", each=1, first_seed=77)
+    folder = write_pairs(tmp_path / "data", each=4, as_list=True)
+    inbox = write_pairs(tmp_path / "in", each=1, first_seed=77, as_list=True)
     files = build_table(folder, parse_label_rule(SOURCE["labels"]), seed=1)
     rows = [
         corrected(folder, "images/circle-square-0.png", "stripes;circle"),
@@ -99,7 +99,7 @@ def test_corrections_replace_all_labels_of_an_image(tmp_path):
 
 
 def test_a_class_is_not_lost_from_training(tmp_path):
-    folder = write_pairs(tmp_path / "data", each=2)
+    folder = write_pairs(tmp_path / "data", each=2, as_list=True)
     files = build_table(folder, parse_label_rule(SOURCE["labels"]), seed=1)
     files["is_valid"] = files.path == "images/circle-stripes-0.png"
     trained = files[files.label.str.contains("stripes") & ~files.is_valid]
@@ -109,7 +109,7 @@ def test_a_class_is_not_lost_from_training(tmp_path):
 
 
 def test_answers_for_several_labels_do_not_fit_a_dataset_of_one(tmp_path):
-    folder = write_pairs(tmp_path / "data", each=2)
+    folder = write_pairs(tmp_path / "data", each=2, as_list=True)
     (folder / "labels.csv").write_text(
         "path,label\n"
         + "".join(f"{path.relative_to(folder)},{path.name[:2]}\n" for path in folder.rglob("*.png"))
