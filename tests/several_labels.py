@@ -1,16 +1,19 @@
 """Images with several labels, and a model that gives them, shared by tests."""
 
 import csv
+import dataclasses
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from conftest import CLASSES, LEARNING, SMALL, shape, shared_by_workers
 from PIL import Image
 
+import visionflows as vf
+from visionflows.api import TrainedModel
 from visionflows.label_sets import join_labels
+from visionflows.models.registry import promote
 
 
 def write_pairs(folder: Path, each: int, first_seed: int = 0, as_list: bool = False) -> Path:
@@ -39,23 +42,23 @@ OPTIONS = SMALL | LEARNING | {"epochs": 15, "resize": "squish", "augment": "none
 SOURCE = {"labels": "csv:labels.csv"}
 
 
-class PairsModel(NamedTuple):
-    """A model of several labels that is in production as `pairs`, and its images."""
+@dataclasses.dataclass(frozen=True)
+class PairsModel(TrainedModel):
+    """A model that gives several labels, is in production as `pairs`, and must not be changed."""
 
-    folder: Path
-    store: str
-    location: str
+    @property
+    def folder(self) -> Path:
+        """Its images and labels.csv."""
+        return Path(self.store).with_name("data")
 
 
 def train_pairs(root: Path) -> PairsModel:
-    """Train and promote the model."""
-    import visionflows as vf
-    from visionflows.models.registry import promote
-
-    folder, store = write_pairs(root / "data", each=8, as_list=True), str(root / "store")
-    found = vf.train(folder, "pairs", store=store, **SOURCE, **OPTIONS)
+    """Train and promote the model in the store `root`/store."""
+    data, options = write_pairs(root / "data", each=8, as_list=True), SOURCE | OPTIONS
+    store = str(root / "store")
+    found = vf.train(data, "pairs", store=store, export_fastai=True, keep="best", **options)
     promote(f"pairs@{found.version}", store, why="test")
-    return PairsModel(folder, store, found.location)
+    return PairsModel(found.location, store, found.info, found.settings)
 
 
 @pytest.fixture(scope="session")

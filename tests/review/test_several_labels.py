@@ -78,7 +78,7 @@ def apply(files, folder, rows, tmp_path):
 
 def test_corrections_replace_all_labels_of_an_image(tmp_path):
     folder = write_pairs(tmp_path / "data", each=4, as_list=True)
-    inbox = write_pairs(tmp_path / "in", each=1, first_seed=77)
+    inbox = write_pairs(tmp_path / "in", each=1, first_seed=77, as_list=True)
     files = build_table(folder, parse_label_rule(SOURCE["labels"]), seed=1)
     rows = [
         corrected(folder, "images/circle-square-0.png", "stripes;circle"),

@@ -79,11 +79,11 @@ def test_compare_and_retrain_run_the_same_test(trained, two, tmp_path):
     assert found.p_value == asked["p_value"]
     assert (found.better, asked["better"]) == ("a", True)
     assert "A is better than B on 72 images unseen by both" in describe("comparison", found)
-    assert "retrain promotes A" in describe("mcnemar_test", found)
+    assert "retrain promotes A" in describe("paired_test", found)
     turned = compare_versions(*reversed(two), str(tmp_path))
     assert (turned.p_value, turned.p_value_of_b) == (found.p_value_of_b, found.p_value)
     assert turned.better == "b"
-    assert "retrain does not promote A" in describe("mcnemar_test", turned)
+    assert "retrain does not promote A" in describe("paired_test", turned)
     assert "validated on the same images" in describe("published_rates", found)
     assert "72 images" in describe("published_rates", found)
     itself = compare_versions(two[0], two[0], str(tmp_path))

@@ -24,27 +24,26 @@ from visionflows.training.fine_tune import fine_tune
 from visionflows.training.selection import split_for_selection
 from visionflows.training.settings import TrainSettings
 
+pytest_plugins = ["several_labels"]
 NAMES = ["circle", "square", "stripes"]
 
 
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory) -> Path:
-    return write_pairs(tmp_path_factory.mktemp("pairs") / "data", each=8, as_list=True)
+@pytest.fixture
+def trained(pairs_model) -> TrainedModel:
+    return pairs_model
 
 
-@pytest.fixture(scope="module")
-def store(pairs) -> str:
-    return str(pairs.parent / "store")
+@pytest.fixture
+def store(trained) -> str:
+    return trained.store
 
 
-@pytest.fixture(scope="module")
-def trained(pairs, store) -> TrainedModel:
-    return vf.train(
-        pairs, "pairs", store=store, export_fastai=True, keep="best", **SOURCE, **OPTIONS
-    )
+@pytest.fixture
+def pairs(trained) -> Path:
+    return Path(trained.store).with_name("data")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def model(trained, store) -> Model:
     return load_model(find_model("pairs", store))
 
@@ -221,3 +220,11 @@ def test_killed_only_new_and_bucket_runs_write_the_same_bytes(pairs, trained, st
     options["store"] = s3.uri(Path(store))
     vf.score(s3.uri(folder), "pairs", s3.uri(tmp_path / "s3"), **options)
     assert (tmp_path / "s3/predictions.csv").read_bytes() == whole
+
+
+def test_label_issues_of_several_labels_are_searched(pairs_model):
+    found = pairs_model.info.label_issues
+    assert found is not None
+    assert found.images > 0
+    text = Path(pairs_model.location, "label_issues.csv").read_text("utf-8")
+    assert len([*csv.DictReader(text.splitlines())]) == found.found

@@ -10,7 +10,7 @@ from versions import another, renamed
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
-from visionflows.reports.comparison import Comparison, mcnemar_test
+from visionflows.reports.comparison import MCNEMAR_ALPHA, mcnemar_test
 from visionflows.storage import open_storage
 from visionflows.training.comparison import images_needed, run_promotion_test
 
@@ -79,7 +79,7 @@ def test_four_images_are_no_evidence_and_five_are(trained, tmp_path, images, bet
 def test_mcnemars_test(candidate, production, p_value, needed):
     assert mcnemar_test(candidate, production) == pytest.approx(p_value, rel=1e-4)
     assert images_needed(production) == needed
-    assert (p_value <= Comparison.mcnemar_alpha) is (candidate >= needed)
+    assert (p_value <= MCNEMAR_ALPHA) is (candidate >= needed)
 
 
 def test_a_class_that_production_does_not_know_is_not_compared(trained, where, tmp_path):

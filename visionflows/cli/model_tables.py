@@ -129,7 +129,7 @@ def comparison_page(found: Comparison) -> list[RenderableType]:
         Rows(("outcome", "images"), cells, ("images",)),
         *_disagreements(found),
         "",
-        *(describe("mcnemar_test", found), describe("published_rates", found)),
+        *(describe("paired_test", found), describe("published_rates", found)),
         *describe_lines("not_compared", found),
     ]
 

@@ -4,14 +4,19 @@ import dataclasses
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from visionflows.evaluation.paired_test import ALPHA, Labels, label_randomization_test
+from visionflows.evaluation.paired_test import (
+    ALPHA,
+    PairedTest,
+    Predictions,
+    label_randomization_test,
+    randomization_test,
+)
 from visionflows.evaluation.statistics import binomial_tail
-from visionflows.label_sets import indicators, split_labels
+from visionflows.label_sets import indicators
 from visionflows.models.artifact import Model
 from visionflows.reports.links import link_to_model
 from visionflows.reports.rendering import render
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLES = 20  # photos of each kind of disagreement
+MCNEMAR_ALPHA = 0.05  # the significance level of McNemar's test
 
 
 class Disagreement(NamedTuple):
@@ -38,7 +44,7 @@ class Disagreement(NamedTuple):
 class ClassCounts(NamedTuple):
     """Images of a class: how many each version predicts correctly, and how many only that one.
 
-    Of several labels: images that have the class or get it from A or B, and who decides correctly.
+    With several labels a photo: images that have the class, or get it from a version.
     """
 
     name: str
@@ -61,12 +67,10 @@ class Comparison:
     `rows` are indexed by path and have the columns of `Disagreement`. `not_compared` counts images
     of classes that B does not know, and `same_group` those of groups that B was trained on. `gone`
     counts images that are missing, have changed since the training, or cannot be decoded.
-    `same_validation_images`: both versions were validated on the same images. Of several labels,
-    `label`, `a` and `b` are all labels of an image, and `probabilities` has those of each class, by
-    version. The test is then one of a metric: `label_test`.
+    `same_validation_images`: both versions were validated on the same images. With several labels a
+    photo, `scores` are the probabilities of both versions, float32 (images, classes), of
+    `all_classes`.
     """
-
-    mcnemar_alpha: ClassVar[float] = 0.05  # probability of promoting a candidate that is no better
 
     a: Model
     b: Model
@@ -76,7 +80,32 @@ class Comparison:
     gone: int
     same_validation_images: bool
     same_group: int = 0
-    probabilities: "dict[str, pd.Series]" = dataclasses.field(default_factory=dict)
+    scores: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def metric(self) -> str:
+        """The metric that A was trained for; it decides which version is better."""
+        return self.a.info.training.metric
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether both versions give several labels a photo."""
+        return self.a.info.multi_label
+
+    @functools.cached_property
+    def test(self) -> PairedTest:
+        """The paired test by the metric: McNemar's for the error rate, else by randomization."""
+        if self.metric == "error_rate" or not self.images:
+            only_a, only_b = len(self.only_a_right), len(self.only_b_right)
+            rate_a, rate_b = (each / max(self.images, 1) for each in (self.a_errors, self.b_errors))
+            p_values = mcnemar_test(only_a, only_b), mcnemar_test(only_b, only_a)
+            return PairedTest(rate_a, rate_b, *p_values)
+        actual, a, b = map(self._has_class, (self.rows.label, self.rows.a, self.rows.b))
+        if self.scores is not None:
+            of_a, of_b = map(Predictions, (a, b), self.scores)
+            return label_randomization_test(of_a, of_b, actual, self.metric)
+        targets, class_a, class_b = (one.argmax(1) for one in (actual, a, b))
+        return randomization_test(class_a, class_b, targets, len(self.all_classes), self.metric)
 
     @property
     def images(self) -> int:
@@ -120,53 +149,19 @@ class Comparison:
         return self.images - self.a_errors - len(self.only_a_right)
 
     @property
-    def multi_label(self) -> bool:
-        return self.a.info.multi_label
-
-    @property
     def alpha(self) -> float:
-        return ALPHA if self.multi_label else self.mcnemar_alpha
+        """The significance level: the probability of promoting a candidate that is no better."""
+        return MCNEMAR_ALPHA if self.metric == "error_rate" else ALPHA
 
     @property
-    def metric(self) -> str:
-        """The metric that A was trained for."""
-        return self.a.info.training.metric
-
-    @functools.cached_property
-    def metrics(self) -> tuple[float, float, float]:
-        """Of several labels: the metric of A and of B, and the p-value that A is better."""
-        return self.label_test(self.metric)
-
-    def label_test(self, metric: str, reverse: bool = False) -> tuple[float, float, float]:
-        """A metric of several labels for A and B, and the p-value that A is better.
-
-        With `reverse` they change places.
-        """
-        if not self.images:
-            return 0.0, 0.0, 1.0
-        names = sorted({*self.a.classes, *self.b.classes})
-        a, b = self._labels("a", self.a, names), self._labels("b", self.b, names)
-        targets = indicators([*self.rows.label], names)
-        return label_randomization_test(*((b, a) if reverse else (a, b)), targets, metric)
-
-    def _labels(self, letter: str, model: Model, names: list[str]) -> Labels:
-        scores = np.zeros((self.images, len(names)), np.float32)
-        scores[:, [*map(names.index, model.classes)]] = np.stack([*self.probabilities[letter]])
-        return Labels(indicators([*self.rows[letter]], names), scores)
-
-    @functools.cached_property
     def p_value(self) -> float:
-        """The one-sided p-value that A is better, by McNemar's exact test or `label_test`."""
-        if self.multi_label:
-            return self.metrics[2]
-        return mcnemar_test(len(self.only_a_right), len(self.only_b_right))
+        """The one-sided p-value of A being better."""
+        return self.test.p_value
 
-    @functools.cached_property
+    @property
     def p_value_of_b(self) -> float:
-        """The one-sided p-value that B is better."""
-        if self.multi_label:
-            return self.label_test(self.metric, reverse=True)[2]
-        return mcnemar_test(len(self.only_b_right), len(self.only_a_right))
+        """The one-sided p-value of B being better."""
+        return self.test.p_value_of_production
 
     @property
     def better(self) -> str:
@@ -184,27 +179,25 @@ class Comparison:
         return sorted({*self.b.classes} - {*self.a.classes})
 
     @property
+    def all_classes(self) -> list[str]:
+        """The classes that a version knows, sorted."""
+        return sorted({*self.a.classes, *self.b.classes})
+
+    @property
     def classes(self) -> list[ClassCounts]:
         """The counts of each class that was compared, in the order of A's classes."""
-        if self.multi_label:
-            return [*self._label_counts()]
-        label = self.rows.label
-        a, b = self.rows.a == label, self.rows.b == label
-        masks = (label == label, a, b, a & ~b, b & ~a)
-        counts = [mask.groupby(label).sum() for mask in masks]
-        known = (name for name in self.a.classes if name in counts[0])
-        return [ClassCounts(name, *(int(one[name]) for one in counts)) for name in known]
+        actual, *predicted = map(self._has_class, (self.rows.label, self.rows.a, self.rows.b))
+        counted = actual | predicted[0] | predicted[1] if self.multi_label else actual
+        a, b = ((one == actual) & counted for one in predicted)
+        counts = np.stack([one.sum(0) for one in (counted, a, b, a & ~b, b & ~a)], 1).tolist()
+        rows = dict(zip(self.all_classes, counts, strict=True))
+        return [ClassCounts(name, *rows[name]) for name in self.a.classes if rows[name][0]]
 
-    def _label_counts(self) -> Iterator[ClassCounts]:
-        texts = (self.rows[name].map(split_labels) for name in ("label", "a", "b"))
-        rows = [*zip(*texts, strict=True)]
-        for name in self.a.classes:
-            found = np.array([[name in one for one in row] for row in rows]).reshape(-1, 3)
-            found = found[found.any(1)]
-            a, b = (found[:, at] == found[:, 0] for at in (1, 2))
-            if len(found):
-                counts = (a, b, a & ~b, b & ~a)
-                yield ClassCounts(name, len(found), *(int(one.sum()) for one in counts))
+    def _has_class(self, labels: "pd.Series") -> np.ndarray:
+        """Which image has which of `all_classes`: bool (images, classes)."""
+        if self.multi_label:
+            return indicators([*labels], self.all_classes)
+        return np.asarray(labels.to_numpy()[:, None] == np.array(self.all_classes, object))
 
     def label_changes(self) -> list[tuple[str, str, str, int]]:
         """Actual label, A's label, B's label, and the number of images; most frequent first."""
@@ -215,7 +208,7 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """The comparison for JSON: counts, the test, the classes, every disagreement."""
         counts = ("images", "a_errors", "b_errors", "both_right", "both_wrong_alike")
-        test = ("p_value", "p_value_of_b", "alpha", "not_compared", "same_group", "gone")
+        test = ("metric", "p_value", "p_value_of_b", "alpha", "not_compared", "same_group", "gone")
         return {
             "a": self.a.name,
             "b": self.b.name,
@@ -223,20 +216,15 @@ class Comparison:
             "only_a_right": len(self.only_a_right),
             "only_b_right": len(self.only_b_right),
             "both_wrong_apart": len(self.both_wrong_apart),
-            **self._metric_values(),
             "better": self.better or None,
             **{name: getattr(self, name) for name in test},
+            "a_metric": self.test.candidate,
+            "b_metric": self.test.production,
             "only_a_knows": self.only_a_knows,
             "only_b_knows": self.only_b_knows,
             "classes": [row._asdict() for row in self.classes],
             "disagreements": [disagreement._asdict() for disagreement in self.disagreements],
         }
-
-    def _metric_values(self) -> dict[str, Any]:
-        if not self.multi_label:
-            return {}
-        of_a, of_b, _ = self.metrics
-        return {"metric": self.metric, "a_metric": of_a, "b_metric": of_b}
 
 
 def _most_confident_error_first(row: Disagreement) -> tuple[float, str]:

@@ -7,9 +7,12 @@ classes that only one of them knows.
 
 McNemar's test (Q. McNemar, Psychometrika 12, 1947), one-sided and exact: if both models were
 equally good, each image that only one of them has right would be the candidate's with
-probability 0.5.
+probability 0.5. Models for other metrics, and for several labels a photo, are compared by a
+randomization test (visionflows.evaluation.paired_test).
 """
 
+import dataclasses
+import functools
 import itertools
 import logging
 from collections.abc import Iterator
@@ -23,14 +26,13 @@ from visionflows.datasets.fetch import find_dataset
 from visionflows.datasets.format_names import format_names
 from visionflows.datasets.split import near_duplicate_ids, same_side_ids
 from visionflows.errors import ModelError, StorageError
-from visionflows.evaluation.paired_test import ALPHA, randomization_test
 from visionflows.hashing import sha256_of
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.inference.evaluate import prediction
+from visionflows.inference.labels import label_and_confidence
 from visionflows.label_sets import class_names
 from visionflows.models.artifact import Model, load_model, read_files_csv, read_info
 from visionflows.models.registry import find_model
-from visionflows.reports.comparison import Comparison, mcnemar_test
+from visionflows.reports.comparison import MCNEMAR_ALPHA, Comparison, mcnemar_test
 from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
 from visionflows.storage.name_encoding import decode_name, encode_name
@@ -119,30 +121,12 @@ def run_promotion_test(
         "needed": images_needed(only_production_right),
         "better": found.better == "a",
     }
-    if (metric := found.a.info.training.metric) != "error_rate" and found.images:
-        result |= _test_metric(found, metric)
+    if found.metric != "error_rate" and found.images:
+        values = {"candidate": found.test.candidate, "production": found.test.production}
+        result |= {"metric": found.metric, **{f"{name}_metric": values[name] for name in values}}
     result["why"] = "; ".join([_outcome(result), *_limits(result)])
     log.info("%s against %s: %s", result["candidate"], result["production"], result["why"])
     return result
-
-
-def _test_metric(found: Comparison, metric: str) -> dict[str, Any]:
-    """Return the values of a metric and the result of the paired randomization test."""
-    if found.a.info.multi_label:
-        of_a, of_b, p_value = found.label_test(metric)
-    else:
-        of_a, of_b, p_value = _test_classes(found, metric)
-    return {
-        **{"metric": metric, "candidate_metric": of_a, "production_metric": of_b},
-        **{"p_value": p_value, "alpha": ALPHA, "better": p_value <= ALPHA},
-    }
-
-
-def _test_classes(found: Comparison, metric: str) -> tuple[float, float, float]:
-    names = found.rows[["label", "a", "b"]].to_numpy()
-    codes, classes = pd.factorize(names.ravel("F"), sort=True)
-    targets, candidate, production = codes.reshape(3, -1)
-    return randomization_test(candidate, production, targets, len(classes), metric)
 
 
 def images_needed(production: int) -> int:
@@ -151,9 +135,7 @@ def images_needed(production: int) -> int:
     `production` is how many only production has right.
     """
     counts = itertools.count(production)
-    return next(
-        count for count in counts if mcnemar_test(count, production) <= Comparison.mcnemar_alpha
-    )
+    return next(count for count in counts if mcnemar_test(count, production) <= MCNEMAR_ALPHA)
 
 
 def _outcome(result: dict[str, Any]) -> str:
@@ -169,10 +151,10 @@ def _outcome(result: dict[str, Any]) -> str:
         f"p = {result['p_value']:.2g}"
     )
     if result["better"]:
-        return f"{counts}, at most {Comparison.mcnemar_alpha} needed)"
+        return f"{counts}, at most {MCNEMAR_ALPHA} needed)"
     needed = result["needed"]
     return (
-        f"{counts}, more than {Comparison.mcnemar_alpha}: no evidence that it is better; against "
+        f"{counts}, more than {MCNEMAR_ALPHA}: no evidence that it is better; against "
         f"{production} the candidate would need {needed}, in all {needed + production} images on "
         "which they differ)"
     )
@@ -211,12 +193,7 @@ def pair_predictions(
     ModelError, and StorageError if there is no such folder.
     """
     a, b = load_model(find_model(candidate, store)), load_model(find_model(production, store))
-    several = a.info.multi_label
-    if several != b.info.multi_label:
-        raise ModelError(
-            f"{a.name} and {b.name}: one of them gives an image several labels, the other does "
-            "not, so they cannot be compared; evaluate each of them"
-        )
+    _check_same_kind(a, b)
     files, b_files = (pd.DataFrame(read_files_csv(each.files)) for each in (a, b))
     valid, b_valid = (each[each.is_valid == "True"] for each in (files, b_files))
     unseen = _without_near_duplicates(valid, b_files[b_files.is_valid != "True"])
@@ -225,23 +202,43 @@ def pair_predictions(
             table["group"] = table.group.where(table.group == "", f"{each} " + table.group)
     new = _without_trained_groups(unseen, files, b_files)
     unseen, same_group = new.set_index("path"), len(unseen) - len(new)
-    is_known = [{*b.classes}.issuperset(class_names(one, several)) for one in unseen.label]
-    known = unseen[np.array(is_known, bool)]
+    names = unseen.label.map(functools.partial(class_names, is_multi=b.info.multi_label))
+    known = unseen[names.map({*b.classes}.issuperset).astype(bool)]
     source = open_storage(images_folder(folder, a.info.dataset.fingerprint, store))
     paths = [*_unchanged_paths(source, known.sha256.to_dict())] if len(known) else []
-    rows, scores = known.loc[paths, ["label"]], {}
-    for name, model in (("a", a), ("b", b)):
+    rows = known.loc[paths, ["label"]]
+    predicted = [_predict(model, source, paths) for model in (a, b)]
+    for name, one in zip("ab", predicted, strict=True):
         columns = [name, f"{name}_probability"]
-        scores[name] = _predict(model, source, paths, columns)
-        rows = rows.join(scores[name][columns], how="inner")
+        rows = rows.join(one[["label", "probability"]].set_axis(columns, axis=1), how="inner")
     not_compared, gone = len(unseen) - len(known), len(known) - len(rows)
     same_images = {*valid.sha256} == {*b_valid.sha256}
-    probabilities = (
-        {name: one.loc[rows.index, 2] for name, one in scores.items()} if several else {}
+    found = Comparison(a, b, source, rows, not_compared, gone, same_images, same_group)
+    if not found.multi_label:
+        return found
+    of_a, of_b = (
+        _scores(model, each.scores.loc[rows.index], found.all_classes)
+        for model, each in zip((a, b), predicted, strict=True)
     )
-    return Comparison(
-        *(a, b, source, rows, not_compared, gone, same_images, same_group), probabilities
-    )
+    return dataclasses.replace(found, scores=(of_a, of_b))
+
+
+def _check_same_kind(a: Model, b: Model) -> None:
+    if a.info.multi_label != b.info.multi_label:
+        several, one = (a.name, b.name) if a.info.multi_label else (b.name, a.name)
+        raise ModelError(
+            f"{several}: gives several labels a photo, {one} one: they cannot be compared; promote "
+            f"by hand, with visionflows models promote {a.name}"
+        )
+
+
+def _scores(model: Model, scores: pd.Series, classes: list[str]) -> np.ndarray:
+    """Return the probabilities (images, classes); 0 for classes that the model does not know."""
+    found = np.zeros((len(scores), len(classes)), np.float32)
+    at = [classes.index(name) for name in model.classes]
+    for row, values in enumerate(scores):
+        found[row, at] = values
+    return found
 
 
 def _without_near_duplicates(valid: pd.DataFrame, trained: pd.DataFrame) -> pd.DataFrame:
@@ -274,14 +271,16 @@ def _unchanged_paths(source: Storage, sha256s: dict[Any, str]) -> Iterator[str]:
             yield path
 
 
-def _predict(model: Model, source: Storage, paths: list[str], columns: list[str]) -> pd.DataFrame:
-    """Return a model's label and probability by path, without images that cannot be decoded.
+def _predict(model: Model, source: Storage, paths: list[str]) -> pd.DataFrame:
+    """Return label, probability and scores by path, without images that cannot be decoded.
 
-    The column 2 has the probabilities of all classes.
+    The scores are the probabilities of all classes, of a model of several labels.
     """
     names = [decode_name(path) for path in paths]
     found = make_engine(model, EngineSettings()).predict_rows(source, names) if names else ()
     decoded = [row for row in found if row.probabilities is not None]
+    scores = [row.probabilities if model.info.multi_label else None for row in decoded]
+    labels = (label_and_confidence(row, model.classes) for row in decoded)
+    rows = [(*pair, one) for pair, one in zip(labels, scores, strict=True)]
     paths = [encode_name(row.name) for row in decoded]
-    values = [(*prediction(model, row), row.probabilities) for row in decoded]
-    return pd.DataFrame(values, paths, [*columns, 2])
+    return pd.DataFrame(rows, paths, ["label", "probability", "scores"])
