@@ -1,6 +1,7 @@
 """Several labels of an image as one text: sorted, joined by a semicolon, such as `cat;sofa`."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,14 @@ def all_classes(texts: Iterable[str], multi_label: bool) -> list[str]:
     if not multi_label:
         return sorted({*texts})
     return sorted({label for text in texts for label in split_labels(text)})
+
+
+def count_labels(counts: Mapping[str, int]) -> Counter[str]:
+    """How many images have each label, from how many have each text of `join_labels`."""
+    found = Counter[str]()
+    for text, images in counts.items():
+        found.update(dict.fromkeys(split_labels(text), images))
+    return found
 
 
 def split_labels(text: str) -> tuple[str, ...]:

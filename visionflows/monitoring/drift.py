@@ -5,6 +5,7 @@ corrected for the values within a quantity (Bonferroni) and for the quantities o
 """
 
 import csv
+import io
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -37,14 +38,18 @@ LEARNT = 5  # runs after which a warning is trusted: earlier ones may have been 
 
 def read_validation_baseline(model: Model, raw: bool = False) -> Histograms | None:
     """Histograms of labels and confidence (uncalibrated if `raw`) in validation.csv, if any."""
-    if model.info.multi_label:
-        return None
+    several = model.info.multi_label
     try:
-        found = read_validation(model.files.read(VALIDATION), model.classes, raw)
+        data = model.files.read(VALIDATION)
+        found = read_validation(data, [] if several else model.classes, raw)
     except (OSError, KeyError, TypeError, ValueError, csv.Error, StorageError) as error:
         log.warning("%s: its validation predictions cannot be read: %s", model.storage, error)
         return None
-    labels = Counter(model.classes[at] for at in found.predicted.tolist())
+    if several:
+        rows = csv.DictReader(io.StringIO(data.decode(), newline=""))
+        labels = Counter(row["predicted"] for row in rows)
+    else:
+        labels = Counter(model.classes[at] for at in found.predicted.tolist())
     confidence = Counter(map(confidence_bin, found.confidence.tolist()))
     return Histograms(labels=labels, confidence=confidence) if labels else None
 
@@ -87,13 +92,18 @@ def _tests(
     record: RunRecord, comparable: Sequence[RunRecord], validation: Histograms | None
 ) -> Iterator[Finding]:
     """Each quantity against earlier runs, then against validation; p-values are not corrected."""
-    for one in QUANTITIES:
+    several = record.model.multi_label
+    quantities = [
+        one._replace(how="labels") if several and one.name == "labels" else one
+        for one in QUANTITIES
+    ]
+    for one in quantities:
         runs = [run.histograms for run in baseline_runs(one.name, comparable)]
         yield from _test(one, record.histograms, runs, one.matters, len(runs))
     # Only the first run of a version may warn of the latter: it has no history.
     is_first = not any(map(_can_be_baseline, comparable))
     if validation:
-        for one in QUANTITIES:
+        for one in quantities:
             threshold = one.on_validation if is_first else NEVER
             yield from _test(one, record.histograms, [validation], threshold, 0)
 

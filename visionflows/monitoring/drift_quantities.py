@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from visionflows.evaluation.statistics import MIN_EXPECTED, Proportion, p_value
 from visionflows.images.image_status import SCORED_STATUSES
+from visionflows.label_sets import class_names, count_labels
 
 NEVER = 2.0  # an effect that no test reaches
 MIN_FILES, MIN_FAILURES = 20, 5  # fewer files, and fewer failures or outliers, are not tested
@@ -17,13 +18,14 @@ Counts = Mapping[str, int]
 class Quantity(NamedTuple):
     """What is tested: its name, its field in `Histograms`, and how.
 
-    `shares` tests each value, `steps` each step of a histogram, and `bad` whether failures rise.
+    `shares` tests each value, `labels` each of several labels of a file, `steps` each step of a
+    histogram, and `bad` whether failures rise.
     A test warns from an effect of `matters` on, and against validation, of `on_validation`.
     """
 
     name: str
     field: str
-    how: Literal["shares", "steps", "bad"]
+    how: Literal["shares", "labels", "steps", "bad"]
     matters: float
     on_validation: float = NEVER
 
@@ -53,7 +55,10 @@ def drift_test(quantity: Quantity, current: Counts, baseline: Sequence[Counts]) 
     baseline = [counts for counts in baseline if sum(counts.values()) >= MIN_FILES]
     if sum(current.values()) < MIN_FILES or not baseline:
         return None
-    test = {"shares": _test_shares, "steps": _test_steps, "bad": _test_failures}[quantity.how]
+    test = {
+        **{"shares": _test_shares, "labels": _test_labels},
+        **{"steps": _test_steps, "bad": _test_failures},
+    }[quantity.how]
     return test(quantity.field, current, baseline)
 
 
@@ -79,6 +84,36 @@ def _test_shares(field: str, current: Counts, baseline: Sequence[Counts]) -> Dri
     moved = sorted({*current, *pooled}, key=lambda value: (-_moved(value, current, pooled), value))
     texts = (_describe(counts, moved[:3]) for counts in (current, pooled))
     return DriftTest(sum(effects) / 2, min(p, 1.0), *texts)
+
+
+def _test_labels(field: str, current: Counts, baseline: Sequence[Counts]) -> DriftTest:
+    """The effect is the largest difference of the share of files with a label.
+
+    Files have several labels, or none, so shares do not add to 1: each label is a test of its own.
+    """
+    pooled = sum(map(Counter, baseline), Counter[str]())
+    part = min(sum(current.values()), pooled.total()) / (sum(current.values()) + pooled.total())
+    having = {
+        name: [text for text in {*current, *pooled} if name in class_names(text, True)]
+        for name in count_labels(Counter(current) + pooled)
+    }
+    having |= {"no label": [""]}
+    both = Counter(current) + pooled
+    tested = {
+        name: (_share(current, texts), [_share(counts, texts) for counts in baseline])
+        for name, texts in having.items()
+        if sum(both[text] for text in texts) * part >= MIN_EXPECTED
+    }
+    if not tested:
+        return DriftTest(0.0, 1.0, "no frequent label", "the same")
+    p = min(p_value(*pair) for pair in tested.values()) * len(tested)
+    moved = {name: abs(now.value - _pool_shares(old).value) for name, (now, old) in tested.items()}
+    first = sorted(moved, key=lambda name: (-moved[name], name))[:3]
+    now, earlier = (
+        ", ".join(f"{name} {_percent(share(*tested[name]))}" for name in first)
+        for share in (lambda now, _: now, lambda _, old: _pool_shares(old))
+    )
+    return DriftTest(max(moved.values()), min(p, 1.0), now, earlier)
 
 
 def _test_steps(field: str, current: Counts, baseline: Sequence[Counts]) -> DriftTest:

@@ -101,12 +101,13 @@ class Drift(JsonObject):
 
 
 class RecordedModel(JsonObject):
-    """The model of a run."""
+    """The model of a run; with `multi_label`, `labels` of a histogram are all those of a file."""
 
     name: str
     version: str
     digest: str
     storage: str
+    multi_label: bool = False
 
 
 class Audit(JsonObject):

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from visionflows.images.image_status import SCORED_STATUSES
+from visionflows.label_sets import count_labels
 from visionflows.monitoring.run_records import RunRecord
 from visionflows.reports.charts import LineChart
 from visionflows.reports.links import Link, link_to_model
@@ -73,9 +74,11 @@ def _result_links(records: Sequence[RunRecord]) -> list[Link]:
 
 def share_measures(records: Sequence[RunRecord]) -> list[Measure]:
     """A measure of the share of each frequent label, and one for OTHERS if there are any."""
-    counts = sum((Counter(record.histograms.labels) for record in records), Counter[str]())
+    counts = sum(map(_label_counts, records), Counter[str]())
     order = sorted(counts, key=lambda label: (-counts[label], label))
     labels, others = order[:LABELS], order[LABELS:]
+    if any(record.model.multi_label for record in records):
+        others = []  # a file may have several of them
     return [measure_share(name, labels) for name in [*labels, *([OTHERS] if others else [])]]
 
 
@@ -83,11 +86,16 @@ def measure_share(label: str, labels: Sequence[str]) -> Measure:
     """The share of a label, or of all labels that are not in `labels` for OTHERS."""
 
     def share(record: RunRecord) -> float | None:
-        counts, total = record.histograms.labels, record.histograms.labelled
+        counts, total = _label_counts(record), record.histograms.labelled
         others = total - sum(counts.get(one, 0) for one in labels)
         return (others if label == OTHERS else counts.get(label, 0)) / total if total else None
 
     return Measure(label, share, format_percent, "labels")
+
+
+def _label_counts(record: RunRecord) -> Counter[str]:
+    counts = record.histograms.labels
+    return count_labels(counts) if record.model.multi_label else Counter(counts)
 
 
 def _failure_rate(record: RunRecord) -> float | None:

@@ -3,10 +3,14 @@
 import csv
 import dataclasses
 import io
+import itertools
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
+from visionflows.label_sets import count_labels, split_labels
 from visionflows.reports.links import link_to_run
 from visionflows.reports.rendering import describe, render
 from visionflows.reports.thumbnails import read_thumbnail
@@ -16,7 +20,7 @@ from visionflows.scoring.schema import RunResult
 from visionflows.storage.base import Storage
 
 SAMPLES, LEAST_CERTAIN, OUTLIERS, FAILURES = 8, 12, 12, 200  # rows that are shown
-CLASSES, AUDITS = 24, 30
+CLASSES, AUDITS, PAIRS = 24, 30, 20
 _AUDIT_SECTION = re.compile("<!-- audit -->.*<!-- /audit -->", re.DOTALL)
 
 Row = dict[str, str]
@@ -32,6 +36,14 @@ class Sample:
     thumbnail: bytes
     heat_map: bytes = b""
     outlier_score: float = 0.0
+
+
+class LabelCounts(NamedTuple):
+    """Of several labels: files by label, by number of labels, and by pair of labels."""
+
+    by_label: dict[str, int]
+    by_number: dict[int, int]
+    together: list[tuple[str, str, int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +85,21 @@ def collect_samples(run: RunResult, source: Storage, output: Storage) -> Samples
     )
 
 
+def count_several(by_text: Mapping[str, int]) -> LabelCounts:
+    """The counts of files by their labels, from those by all labels of a file."""
+    by_number, together = Counter[int](), Counter[tuple[str, str]]()
+    for text, files in by_text.items():
+        labels = split_labels(text)
+        by_number[len(labels)] += files
+        for pair in itertools.combinations(labels, 2):
+            together[pair] += files
+    pairs = sorted(together.items(), key=lambda item: (-item[1], item[0]))
+    by_label = dict(count_labels(by_text).most_common())
+    return LabelCounts(
+        by_label, dict(sorted(by_number.items())), [(*pair, files) for pair, files in pairs[:PAIRS]]
+    )
+
+
 def _read_rows(run: RunResult, output: Storage) -> Iterable[Row]:
     with output.open_read(f"{run.folder}predictions.csv") as file:
         yield from csv.DictReader(io.TextIOWrapper(file, "utf-8", newline=""))
@@ -98,6 +125,7 @@ def render_scoring_report(run: RunResult, samples: Samples) -> str:
         samples=samples,
         links=link_to_run(run, "report.html"),
         headline=describe("scored", run.counts),
+        several=count_several(run.counts.by_label) if run.model.multi_label else None,
     )
 
 

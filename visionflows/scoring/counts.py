@@ -88,6 +88,8 @@ class NewRows:
         }
         for name in filter(values.get, values):  # an empty value is unknown
             self._counters[name][values[name]] += 1
+        if status == "ok" and not label:  # of several labels, it has none
+            self._counters["labels"][""] += 1
         digest = sha256_of(f"{path}\0{sha256}".encode("utf-8", "surrogateescape"))
         # A sum does not depend on the order of rows, nor on how they are cut into parts.
         self._contents += int(digest, 16)
