@@ -1,6 +1,7 @@
 """No Python file has over 300 lines, and most functions have 20 or fewer."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ SHARE_OF_SHORT = 0.85  # of the functions of library, tasks and flows
 
 def long_files(root: Path) -> set[str]:
     """The Python files of a tree with too many lines, without files of tools."""
-    files = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
-    ours = {name: path for name, path in files.items() if not name.startswith((".", "build/"))}
+    tops = [path for path in root.iterdir() if not path.name.startswith((".", "build"))]
+    found = [path for top in tops for path in ([top] if top.is_file() else top.rglob("*"))]
+    ours = {path.relative_to(root).as_posix(): path for path in found if path.suffix == ".py"}
     assert ours
     return {
         name for name, path in ours.items() if len(path.read_text().splitlines()) > LONGEST_FILE
@@ -33,6 +35,12 @@ def lengths(root: Path) -> list[int]:
 
 def test_no_file_is_too_long():
     assert long_files(ROOT) == set()
+
+
+def test_names_of_test_modules_are_unique():
+    """pytest imports them by their names alone."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_most_functions_are_short():

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import csv
 
+import pytest
 from several_labels import SMALL, write_pairs
 
 import visionflows as vf
@@ -23,8 +24,9 @@ def part_by_bars(folder):
         csv.writer(file).writerows([("path", "label"), *rows, ("gone.png", "circle")])
 
 
+@pytest.mark.slow
 def test_the_options_of_labels_are_repeated(tmp_path):
-    folder, store = write_pairs(tmp_path / "data", each=4), str(tmp_path / "store")
+    folder, store = write_pairs(tmp_path / "data", each=4, as_list=True), str(tmp_path / "store")
     part_by_bars(folder)
     labels = {"labels": "csv:labels.csv", "label_sep": "|", "missing": "skip"}
     first = vf.train(folder, "pairs", store=store, **labels, **OPTIONS)
@@ -41,7 +43,7 @@ def test_the_options_of_labels_are_repeated(tmp_path):
     again = second.labels, second.label_sep, second.missing, second.multi_label
     assert again == recorded
 
-    part_by_bars(write_pairs(tmp_path / "new", each=1, first_seed=90))
+    part_by_bars(write_pairs(tmp_path / "new", each=1, first_seed=90, as_list=True))
     result = vf.evaluate("pairs", tmp_path / "new", "csv:labels.csv", store=store)
     assert result.counts["ok"] == 15
     assert result.counts["unlabelled"] == 1

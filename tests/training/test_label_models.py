@@ -160,6 +160,7 @@ def test_fastai_opens_the_export(trained, pairs):
     assert len(probabilities) == 3
 
 
+@pytest.mark.slow
 def test_the_probe_is_one_vs_rest_and_auto_chooses(pairs, tmp_path):
     body = build("test_resnet", 2, 32)[0].model
     save_file(body.state_dict(), tmp_path / "weights.safetensors")
