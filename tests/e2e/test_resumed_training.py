@@ -5,14 +5,12 @@ import torch
 from safetensors.torch import load_file
 from stopped_training import RECIPES, Stopped, Training, assert_undisturbed, settings
 
-from visionflows.training import recipes
-
 pytest_plugins = ["stopped_training"]
 
 
 @pytest.mark.parametrize("recipe", sorted(set(RECIPES) - {"fastai"}))
 def test_a_stopped_training_ends_as_if_undisturbed(shapes, weights, tmp_path, monkeypatch, recipe):
-    monkeypatch.setattr(recipes, "MIN_ERRORS", 0)
+    monkeypatch.setattr("visionflows.training.selection.MIN_ERRORS", 0)
     assert_undisturbed(Training(*shapes, settings(weights, **RECIPES[recipe])), tmp_path)
 
 

@@ -70,7 +70,7 @@ def test_auto_publishes_the_probe_if_it_leaves_nothing_to_gain(
     shapes, weights, tmp_path, monkeypatch
 ):
     table, folder = shapes
-    monkeypatch.setattr(recipes, "MIN_ERRORS", 1000)
+    monkeypatch.setattr("visionflows.training.selection.MIN_ERRORS", 1000)
     record = fine_tune(table, folder, tmp_path, settings(weights))
     assert record["settings"]["recipe"] == "auto"
     selection = record["selection"]
@@ -124,7 +124,7 @@ def test_auto_publishes_the_best_candidate(shapes, weights, tmp_path, monkeypatc
 def test_validation_images_choose_nothing(shapes, weights, tmp_path, monkeypatch):
     """Wrong labels of all validation images change what is measured, not what is published."""
     table, folder = shapes
-    monkeypatch.setattr(recipes, "MIN_ERRORS", 0)
+    monkeypatch.setattr("visionflows.training.selection.MIN_ERRORS", 0)
     shifted = dict(zip(CLASSES, CLASSES[1:] + CLASSES[:1], strict=True))
     wrong = table.assign(label=table.label.where(~table.is_valid, table.label.map(shifted)))
     given = settings(weights, epochs=3, lr=1e-2)

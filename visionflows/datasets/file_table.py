@@ -15,7 +15,13 @@ from visionflows.datasets.group_rules import GroupRule, parse_group_rule
 from visionflows.datasets.group_split import groups_on_both_sides, split_by_group
 from visionflows.datasets.label_rows import label_rows
 from visionflows.datasets.label_rules import LabelRule, parse_label_rule
-from visionflows.datasets.table_notes import TEST, UNKNOWN_CLASS, UNLABELLED, log_table
+from visionflows.datasets.table_notes import (
+    TEST,
+    UNKNOWN_CLASS,
+    UNLABELLED,
+    burst_notes,
+    log_table,
+)
 from visionflows.errors import SettingsError, TableError
 from visionflows.hashing import sha256_of
 from visionflows.images.decode_options import WHOLE, DecodeOptions
@@ -122,7 +128,7 @@ def _split(
     else:
         valid = split.split_randomly(usable, valid_pct, seed, duplicates)
     usable = usable.assign(is_valid=usable.sha256.isin(valid))
-    notes += split.burst_notes(usable)
+    notes += burst_notes(usable)
     table.attrs["near_duplicates"] = split.near_duplicate_notes(usable, valid, duplicates)
     return table.assign(is_valid=(table.status == "ok") & table.sha256.isin(valid))
 

@@ -12,8 +12,6 @@ from visionflows.images.near_duplicates import group_duplicates, signature_array
 
 log = logging.getLogger("visionflows.table")
 
-BURST_SECONDS = 60  # at most, from one photo of a burst to the next
-
 
 def group_contents(usable: pd.DataFrame, ids: pd.Series) -> list[list[str]]:
     """The sorted sha256 of the different contents with the same number, two or more."""
@@ -107,25 +105,6 @@ def near_duplicate_notes(
         f"{line}, {format_groups([first_rows.loc[group] for group in groups], ' ≈ ')}"
         for line, groups in lines.items()
         if groups
-    ]
-
-
-def burst_notes(usable: pd.DataFrame) -> list[str]:
-    """A note on bursts on both sides: photos of one `camera`, each `taken` soon after another."""
-    photos = usable[usable.camera != ""].sort_values(["camera", "taken", "path"])
-    starts = (photos.camera != photos.camera.shift()) | ~(photos.taken.diff() <= BURST_SECONDS)
-    bursts = starts.cumsum()
-    is_across = photos.is_valid.groupby(bursts).transform("nunique") > 1
-    across = [burst for _, burst in photos[is_across].groupby(bursts)]
-    if not across:
-        return []
-    count = f"{sum(map(len, across))} images in {len(across)} burst{'s' if across[1:] else ''}"
-    examples = format_groups([burst.groupby("is_valid").head(1) for burst in across[:4]], " ≈ ")
-    return [
-        "series of photos of one camera, at most a minute from one to the next, in training and in "
-        f"validation: {count}, "
-        f"{examples}; the error rate may be too low: keep each burst on one side, with --group or "
-        "in the split that you give"
     ]
 
 

@@ -15,6 +15,7 @@ log = logging.getLogger("visionflows.table")
 UNLABELLED, TEST, UNKNOWN_CLASS = "unlabelled", "test", "unknown_class"
 MAX_IMBALANCE = 10  # largest class over smallest, above which a note says so
 MAX_CLASSES_LOGGED = 200
+BURST_SECONDS = 60  # at most, from one photo of a burst to the next
 
 
 def table_notes(table: pd.DataFrame) -> list[str]:
@@ -24,6 +25,27 @@ def table_notes(table: pd.DataFrame) -> list[str]:
         *(*table.attrs.get("notes", []), *table.attrs.get("near_duplicates", [])),
         *(*_left_out(table), *_imbalance(by_class(usable))),
         *(*_one_sided(by_class(usable)), *_contradictions(usable)),
+    ]
+
+
+def burst_notes(usable: pd.DataFrame) -> list[str]:
+    """A note on bursts on both sides: photos of one `camera`, each `taken` soon after another."""
+    photos = usable[usable.camera != ""].sort_values(["camera", "taken", "path"])
+    starts = (photos.camera != photos.camera.shift()) | ~(photos.taken.diff() <= BURST_SECONDS)
+    bursts = starts.cumsum()
+    is_across = photos.is_valid.groupby(bursts).transform("nunique") > 1
+    across = [burst for _, burst in photos[is_across].groupby(bursts)]
+    if not across:
+        return []
+    count = f"{sum(map(len, across))} images in {len(across)} burst{'s' if across[1:] else ''}"
+    examples = split.format_groups(
+        [burst.groupby("is_valid").head(1) for burst in across[:4]], " ≈ "
+    )
+    return [
+        "series of photos of one camera, at most a minute from one to the next, in training and in "
+        f"validation: {count}, "
+        f"{examples}; the error rate may be too low: keep each burst on one side, with --group or "
+        "in the split that you give"
     ]
 
 

@@ -38,9 +38,6 @@ from visionflows.training.trainer import Trained, Trainer
 
 log = logging.getLogger("visionflows.recipes")
 
-# With fewer errors of the probe on the selection images no candidate can be shown to be better:
-# 5 against 0 has p = 0.03 in the exact one-sided McNemar test, 4 against 0 has 0.06.
-MIN_ERRORS = 5
 # A fine-tuned candidate is trained again on all training images if it lacked more than this share.
 MAX_LACKING = 0.05
 # Shares of the work of recipe auto, for its progress: after the features, and after the selection.
@@ -107,12 +104,7 @@ def _auto(trainer: Trainer) -> Trained:
     log.info("linear probe (C %g): %s on %d selection images", strength, values, selection.images)
     final = fit_probe(sample, strength, classes)
     publish_probe = functools.partial(_with_probe, learn, final, sample, strength, selection)
-    errors = round(candidate.metrics["error_rate"] * selection.images)
-    if errors < MIN_ERRORS:
-        selection.why = (
-            f"the linear probe has {errors} errors on {selection.images} selection images; "
-            f"fine-tuning can be shown to be better only if there are {MIN_ERRORS} or more"
-        )
+    if not selection.can_improve():
         return publish_probe()
     tuned = _fine_tune(trainer.stage(FEATURES_DONE, SELECTION_DONE), parts, probe)
     selection.candidates += [Candidate.of_epoch(row) for row in tuned.history]
