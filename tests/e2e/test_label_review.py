@@ -91,6 +91,8 @@ def test_of_many_classes_a_search_toggles(page, output, tmp_path):
     first, before = shown(page), pressed(page)
     page.keyboard.type("thing-17")
     page.keyboard.press("Enter")
+    expect(page.locator("#query")).to_have_value("")
+    expect(page.locator("#choices [aria-pressed=true]")).to_have_count(len(before) + 1)
     assert shown(page) == first
     assert pressed(page) == [*before, "thing-17"]
     page.keyboard.press("Enter")
