@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from itertools import product
 
 import pytest
@@ -16,6 +17,7 @@ from visionflows.datasets.file_table import build_table
 from visionflows.datasets.label_rules import parse_label_rule
 from visionflows.errors import VisionflowsError
 from visionflows.images import keywords
+from visionflows.images.image_status import BadImage
 
 pytest_plugins = ["label_formats"]
 
@@ -247,3 +249,16 @@ def test_a_path_of_many_folders_takes_no_time(photos, tmp_path):
     text = (tmp_path / "cvat.xml").read_text()
     (tmp_path / "cvat.xml").write_text(text.replace("images/0", "a/" * 50_000 + "images/0"))
     assert build_table(photos, rule).path.tolist() == [*LABELS]
+
+
+def test_a_photo_of_unfinished_xmp_takes_no_time(photos):
+    """To search for an end from each of a million beginnings would take hours."""
+    photo = (photos / "images/000.jpg").read_bytes()
+    png = b"\x89PNG\r\n\x1a\n"
+    began = time.process_time()
+    for data in (photo + b"<x:xmpmeta" * 1_000_000, png + b"<x:xmpmeta" * 1_000_000):
+        with contextlib.suppress(BadImage):
+            assert not any(keywords.read_keywords(data).below(""))
+    heic = b"\0\0\0\x18ftypheic" + b"<x:xmpmeta" * 1_000_000
+    assert not any(keywords.read_keywords(heic).below(""))
+    assert time.process_time() - began < 5

@@ -3,7 +3,6 @@
 XMP dc:subject and lr:hierarchicalSubject, IPTC keywords (2:25), and Windows' XPKeywords.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns# "
 _ITEM = f"/{_RDF}Bag/{_RDF}li"
 _FLAT = f"http://purl.org/dc/elements/1.1/ subject{_ITEM}"
 _TREE = f"http://ns.adobe.com/lightroom/1.0/ hierarchicalSubject{_ITEM}"
-_PACKET = re.compile(rb"<x:xmpmeta\b.*?</x:xmpmeta>", re.DOTALL)
+_BEGIN, _END = b"<x:xmpmeta", b"</x:xmpmeta>"
 _XP_KEYWORDS = 0x9C9E
 _UNOPENED = (formats.JPEG2000, formats.HEIF, formats.AVIF)  # by decoders that cannot be interrupted
 
@@ -63,8 +62,9 @@ def read_keywords(data: bytes) -> Keywords:
 
 def _packet(data: bytes) -> bytes:
     """The first XMP in a file, which may be searched for it (ISO 16684-1, annex A)."""
-    found = _PACKET.search(data)
-    return found[0] if found else b""
+    start = data.find(_BEGIN)
+    end = data.find(_END, start)
+    return data[start : end + len(_END)] if 0 <= start < end else b""
 
 
 def read_xmp(data: bytes) -> Keywords:
