@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from visionflows.evaluation.statistics import MIN_EXPECTED, Proportion, p_value
 from visionflows.images.image_status import SCORED_STATUSES
-from visionflows.label_sets import class_names, count_labels
+from visionflows.label_sets import class_names
 
 NEVER = 2.0  # an effect that no test reaches
 MIN_FILES, MIN_FAILURES = 20, 5  # fewer files, and fewer failures or outliers, are not tested
@@ -93,11 +93,10 @@ def _test_labels(field: str, current: Counts, baseline: Sequence[Counts]) -> Dri
     """
     pooled = sum(map(Counter, baseline), Counter[str]())
     part = min(sum(current.values()), pooled.total()) / (sum(current.values()) + pooled.total())
-    having = {
-        name: [text for text in {*current, *pooled} if name in class_names(text, True)]
-        for name in count_labels(Counter(current) + pooled)
-    }
-    having |= {"no label": [""]}
+    having: dict[str, list[str]] = {}  # the combinations with each label
+    for text in {*current, *pooled}:
+        for name in class_names(text, True) or ("no label",):
+            having.setdefault(name, []).append(text)
     both = Counter(current) + pooled
     tested = {
         name: (_share(current, texts), [_share(counts, texts) for counts in baseline])
