@@ -76,7 +76,7 @@ def plain(folder: Path, settings: TrainSettings) -> "Learner":
     pooled = torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten()
     network = torch.nn.Sequential(*pooled, torch.nn.Linear(48, 3))
     loaders = make_dataloaders(build_table(folder, "folder", valid_pct=1 / 3), folder, settings)
-    return Learner(loaders, network, opt_func=SGD, metrics=epoch_metrics())
+    return Learner(loaders, network, opt_func=SGD, metrics=epoch_metrics(multi_label=False))
 
 
 def train_plain(learn: "Learner", settings: TrainSettings) -> dict:

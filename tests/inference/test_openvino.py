@@ -189,3 +189,29 @@ def imported(tree: ast.Module) -> set[str]:
         if isinstance(node, ast.ImportFrom):
             found.add(str(node.module).partition(".")[0])
     return found
+
+
+FIRST_USE = """
+import threading, time
+from visionflows.inference.openvino import import_openvino, openvino_core
+openvino_core()
+go = []
+def use():
+    while not go:
+        pass
+    import_openvino().Type.u8.to_dtype()
+threads = [threading.Thread(target=use) for _ in range(4)]
+for thread in threads:
+    thread.start()
+time.sleep(0.1)
+go.append(True)
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.slow
+def test_streams_that_begin_at_once_do_not_wait_for_each_other_for_ever():
+    """Without the tables that openvino_core makes, two of five such programs hang."""
+    for _ in range(8):
+        subprocess.run([sys.executable, "-c", FIRST_USE], check=True, timeout=60)

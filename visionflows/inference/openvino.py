@@ -72,7 +72,12 @@ def openvino_core() -> "Core":
 
 @functools.cache
 def _core() -> "Core":
-    core: Core = import_openvino().Core()
+    openvino = import_openvino()
+    # At its first use the binding makes a table of NumPy's types, and lets go of the GIL meanwhile.
+    # A second thread that needs the table holds the GIL and waits for the first, for ever
+    # (pybind11#4877 is of this kind). So the tables are made before there are such threads.
+    openvino.Tensor(np.zeros(1, np.uint8)).element_type.to_dtype()
+    core: Core = openvino.Core()
     return core
 
 
