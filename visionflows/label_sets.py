@@ -56,6 +56,14 @@ def class_names(label: str, is_multi: bool) -> tuple[str, ...]:
     return split_labels(label) if is_multi or not label else (label,)
 
 
+def are_known(
+    labels: "pd.Series[str]", classes: Iterable[str], is_multi: bool
+) -> "pd.Series[bool]":
+    """Whether all labels of each image are among these classes."""
+    known = frozenset(classes)
+    return labels.map(lambda label: known.issuperset(class_names(label, is_multi))).astype(bool)
+
+
 def by_class(table: "pd.DataFrame") -> "pd.DataFrame":
     """A file table with a row per image and class; images of no class have none."""
     if not is_multi_label(table):

@@ -52,19 +52,21 @@ def evaluate(
     engine.decoder.find_duplicates = True  # rows then have the signature of their image
     names = [decode_name(image.path) for image in images]
     rows = [*engine.predict_rows(LocalStorage(folder), names)]
+    classes, several = frozenset(engine.model.classes), engine.model.info.multi_label
     return [
-        Evaluated(image, row, *_status(engine.model, image, row, trained))
+        Evaluated(image, row, *_status(classes, several, image, row, trained))
         for image, row, trained in zip(images, rows, _are_known(rows, trained_on), strict=True)
     ]
 
 
-def _status(model: Model, image: Labelled, row: Row, trained_on: bool) -> tuple[str, str]:
-    classes, labels = model.classes, class_names(image.label, model.info.multi_label)
+def _status(
+    classes: frozenset[str], several: bool, image: Labelled, row: Row, trained_on: bool
+) -> tuple[str, str]:
     if image.why:
         return "unlabelled", image.why
     if row.status != "ok":
         return row.status, row.error
-    if not {*classes}.issuperset(labels):
+    if not classes.issuperset(class_names(image.label, several)):
         return "unknown_class", "the model does not know this class"
     if trained_on:
         return "trained_on", "the model was trained on this image or a near-duplicate"

@@ -12,7 +12,6 @@ randomization test (visionflows.evaluation.paired_test).
 """
 
 import dataclasses
-import functools
 import itertools
 import logging
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from visionflows.errors import ModelError, StorageError
 from visionflows.hashing import sha256_of
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.inference.labels import label_and_confidence
-from visionflows.label_sets import class_names
+from visionflows.label_sets import are_known
 from visionflows.models.artifact import Model, load_model, read_files_csv, read_info
 from visionflows.models.registry import find_model
 from visionflows.reports.comparison import MCNEMAR_ALPHA, Comparison, mcnemar_test
@@ -202,8 +201,7 @@ def pair_predictions(
             table["group"] = table.group.where(table.group == "", f"{each} " + table.group)
     new = _without_trained_groups(unseen, files, b_files)
     unseen, same_group = new.set_index("path"), len(unseen) - len(new)
-    names = unseen.label.map(functools.partial(class_names, is_multi=b.info.multi_label))
-    known = unseen[names.map({*b.classes}.issuperset).astype(bool)]
+    known = unseen[are_known(unseen.label, b.classes, b.info.multi_label)]
     source = open_storage(images_folder(folder, a.info.dataset.fingerprint, store))
     paths = [*_unchanged_paths(source, known.sha256.to_dict())] if len(known) else []
     rows = known.loc[paths, ["label"]]

@@ -14,7 +14,7 @@ import pandas as pd
 from visionflows.datasets.table_notes import TEST, UNKNOWN_CLASS, UNLABELLED
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.inference.evaluate import Evaluated, Labelled, evaluate, measure
-from visionflows.label_sets import split_labels
+from visionflows.label_sets import are_known
 from visionflows.models.artifact import Model
 
 log = logging.getLogger("visionflows.evaluate")
@@ -32,7 +32,7 @@ def evaluate_test(model: Model, files: pd.DataFrame, folder: Path) -> dict[str, 
     """
     tests = files[files.is_test]
     labelled = tests.status.isin([TEST, UNKNOWN_CLASS])
-    known = labelled & _knows(model, tests.label)
+    known = labelled & are_known(tests.label, model.classes, model.info.multi_label)
     counts = Counter(tests.status.mask(labelled, UNKNOWN_CLASS)[~known])
     trained_groups = set(files.group[files.status == "ok"]) - {""}
     is_new = ~tests.group.isin(trained_groups)
@@ -52,12 +52,6 @@ def evaluate_test(model: Model, files: pd.DataFrame, folder: Path) -> dict[str, 
         *(metrics["error_rate"], metrics["accuracy"], *metrics["interval"], counts["ok"]),
     )
     return {"counts": dict(counts), **measured}
-
-
-def _knows(model: Model, labels: "pd.Series[str]") -> "pd.Series[bool]":
-    if not model.info.multi_label:
-        return labels.isin(model.classes)
-    return labels.map(lambda text: {*model.classes}.issuperset(split_labels(text))).astype(bool)
 
 
 def _evaluate(
