@@ -1,4 +1,4 @@
-"""Several labels a photo: how they are told, the file table, and its split and notes."""
+"""Several labels a photo: where they come from, the file table, and its split and notes."""
 
 from collections import Counter
 

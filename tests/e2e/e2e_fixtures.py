@@ -98,6 +98,17 @@ def page():
         browser.close()
 
 
+@pytest.fixture
+def review(page, output):
+    """The review page of the fixture `output`, in a browser that logs no message and no error."""
+    messages: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.goto(f"file://{output}/review.html")
+    yield page
+    assert messages == []
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of an empty database of a PostgreSQL that runs only for these tests."""

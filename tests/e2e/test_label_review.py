@@ -26,17 +26,6 @@ def output(pairs_model, tmp_path_factory):
     return root / "out"
 
 
-@pytest.fixture
-def review(page, output):
-    """The page in a browser that logs no message and no error."""
-    messages: list[str] = []
-    page.on("console", lambda message: messages.append(message.text))
-    page.on("pageerror", lambda error: messages.append(str(error)))
-    page.goto(f"file://{output}/review.html")
-    yield page
-    assert messages == []
-
-
 def shown(page) -> str:
     return page.locator("#path").inner_text()
 

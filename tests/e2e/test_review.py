@@ -40,17 +40,6 @@ def output(trained: Trained, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def review(page, output):
-    """The page in a browser that logs no message and no error."""
-    messages: list[str] = []
-    page.on("console", lambda message: messages.append(message.text))
-    page.on("pageerror", lambda error: messages.append(str(error)))
-    page.goto(f"file://{output}/review.html")
-    yield page
-    assert messages == []
-
-
-@pytest.fixture
 def open_review(page, output, tmp_path):
     """A function that opens the page of the same run for a model of other classes."""
 

@@ -22,7 +22,7 @@ class JsonError(ValueError):
 def read_items(chunks: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
     """The name and an item, for each item of the lists in the outermost object. Raises JsonError.
 
-    Other values in it are passed over.
+    Other values in it are skipped.
     """
     text = _Text(chunks)
     text.take("{")
